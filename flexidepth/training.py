@@ -1,0 +1,234 @@
+"""Trains routers and adapters on a frozen base model: settings in, a checkpoint directory out.
+
+The plain transformers Trainer with a loss of ours. Knows rows of token ids and the model; knows no page and no charts.
+Paper, sections 3.3 and 4.1: L = L_lm + alpha * L_skip, loss on all tokens; the objective "distill" replaces L_lm by the
+KL divergence to the frozen base model, which teaches more a token.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import AutoTokenizer, Trainer, TrainingArguments, set_seed
+
+from flexidepth import base_models, checkpoint, data, warm_start
+from flexidepth.losses import distillation_loss, language_model_loss, skip_loss
+from flexidepth.modeling import FlexiDepthForCausalLM
+from flexidepth.settings import TrainingSettings
+
+
+class PackedRows(Dataset):
+    """Rows of token ids, every token also a label."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows = rows  # [N, T]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        ids = torch.from_numpy(self.rows[index].astype(np.int64))
+        return {"input_ids": ids, "labels": ids.clone()}
+
+
+class FlexiDepthTrainer(Trainer):
+    """Trainer whose loss is L_lm (or KL) + alpha * L_skip, and which saves only what trains."""
+
+    def __init__(self, settings: TrainingSettings, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.settings = settings
+        self._sums: defaultdict[str, float] = defaultdict(float)
+
+    @property
+    def _flexidepth(self) -> FlexiDepthForCausalLM:
+        return cast("FlexiDepthForCausalLM", self.accelerator.unwrap_model(self.model))
+
+    @property
+    def penalty(self) -> float:
+        """alpha at the present step."""
+        ramp = max(1.0, self.settings.penalty_ramp * self.state.max_steps)
+        return self.settings.skip_penalty * min(1.0, (self.state.global_step + 1) / ramp)
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Sums over this micro-batch divided by the tokens of the whole batch, so accumulation changes nothing."""
+        labels = inputs["labels"]
+        counted = labels[:, 1:] != -100  # [B, T-1]: position t predicts token t+1
+        tokens = counted.sum()
+        total = tokens if num_items_in_batch is None else num_items_in_batch
+        distilling = self.settings.objective == "distill"
+        positions, weight = self._positions(counted.shape[1]) if model.training and distilling else (slice(0, -1), 1.0)
+        outputs = model(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs.get("attention_mask"),
+            logits_to_keep=torch.arange(labels.shape[1], device=labels.device)[positions],
+            with_teacher=distilling,
+            use_cache=False,
+        )
+        if distilling:
+            fit = weight * distillation_loss(outputs.logits, outputs.teacher_logits, counted[:, positions])
+        else:
+            fit = language_model_loss(outputs.logits, labels[:, 1:].clamp_min(0), counted)
+        skip = skip_loss(outputs.gates[:, :-1], counted)
+        loss = (fit + self.penalty * skip) / total
+        if model.training:
+            self._note(fit, skip, (outputs.executed[:, :-1].sum(-1) * counted).sum(), tokens)
+            if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+                loss = loss * self.accelerator.num_processes  # the mean over processes undoes it
+        return (loss, outputs) if return_outputs else loss
+
+    def _positions(self, length: int) -> tuple[Any, float]:
+        """A random share of the positions 0 .. length-1, and the factor that keeps the sum's expectation."""
+        kept = max(1, round(length * self.settings.kl_fraction))
+        if kept == length:
+            return slice(0, length), 1.0
+        return torch.randperm(length)[:kept].sort().values.to(self.args.device), length / kept
+
+    def _note(self, fit: Tensor, skip: Tensor, executed: Tensor, tokens: Tensor) -> None:
+        always_on = self._flexidepth.config.always_on
+        for name, value in (
+            ("fit", fit),
+            ("skip", skip),
+            ("layers", executed + always_on * tokens),
+            ("tokens", tokens),
+        ):
+            self._sums[name] += float(value.detach())
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if self._sums["tokens"] and "loss" in logs:
+            tokens = self._sums["tokens"]
+            name = "kl_loss" if self.settings.objective == "distill" else "lm_loss"
+            logs[name] = self._sums["fit"] / tokens
+            logs["skip_loss"] = self._sums["skip"] / tokens
+            logs["mean_layers_used"] = self._sums["layers"] / tokens
+            logs["penalty"] = self.penalty
+            self._sums.clear()
+        super().log(logs, *args, **kwargs)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        """Router and adapter weights in full precision: enough to resume, a hundredth of the whole model."""
+        source = self._flexidepth.state_dict() if state_dict is None else state_dict
+        kept = {name: tensor for name, tensor in source.items() if ".router" in name}
+        super()._save(output_dir, kept)
+
+
+def prepare(settings: TrainingSettings) -> tuple[FlexiDepthForCausalLM, Any]:
+    """The frozen base model with fresh routers and adapters, and its tokenizer."""
+    path = base_models.base_directory(settings.base)
+    layers = checkpoint.base_config(path).num_hidden_layers
+    routed = settings.routed_layers or tuple(range(layers // 2, layers))
+    own = {
+        "routed_layers": list(routed),
+        "router_reduction_factor": settings.router_reduction_factor,
+        "adapter_reduction_factor": settings.adapter_reduction_factor,
+        "threshold": 0.5,
+        "gate_scaling": settings.gate_scaling,
+        "router_order": settings.router_order,
+    }
+    model = checkpoint.from_base(path, own, device=checkpoint.resolve_device("auto"), dtype=settings.dtype)
+    freeze_base(model)
+    return model, AutoTokenizer.from_pretrained(path)
+
+
+def freeze_base(model: FlexiDepthForCausalLM) -> None:
+    """Leaves gradients to routers and adapters alone, and keeps those in float32: AdamW loses small updates in
+    bfloat16.
+    """
+    model.requires_grad_(False)
+    for parameter in checkpoint.trained_state(model).values():
+        parameter.data = parameter.data.float()
+        parameter.requires_grad_(True)
+
+
+def train(settings: TrainingSettings, *, resume: bool = False) -> Path:
+    """Runs the whole recipe and returns the checkpoint's directory (`out`); resumable state lies in `out`/state."""
+    set_seed(settings.seed)
+    out = Path(settings.out)
+    model, tokenizer = prepare(settings)
+    rows = data.packed_rows(
+        data.mixed(settings.data, settings.seed, settings.exercise_share),
+        tokenizer,
+        row_length=settings.row_length,
+        rows=(settings.steps * settings.accumulation + settings.warm_start_steps) * settings.batch_rows,
+    )
+    started = time.monotonic()
+    warm_rows, joint_rows = np.split(rows, [settings.warm_start_steps * settings.batch_rows])
+    warm: dict[str, Any] = {}
+    if settings.warm_start_steps and not resume:
+        warm = _warm_start(model, warm_rows, settings)
+
+    trainer = FlexiDepthTrainer(
+        settings,
+        model=model,
+        args=_arguments(settings, out / "state"),
+        train_dataset=PackedRows(joint_rows),
+    )
+    trainer.train(resume_from_checkpoint=True if resume else None)
+    if trainer.is_world_process_zero():
+        record = {
+            "settings": asdict(settings),
+            "warm_start": warm,
+            "tokens": {"warm_start": int(warm_rows.size), "joint": int(joint_rows.size)},
+            "seconds": time.monotonic() - started,
+            "log": [entry for entry in trainer.state.log_history if "loss" in entry],
+        }
+        checkpoint.save(model, out, base=settings.base, training={"tokens": record["tokens"], "seed": settings.seed})
+        (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return out
+
+
+def _warm_start(model: FlexiDepthForCausalLM, rows: np.ndarray, settings: TrainingSettings) -> dict[str, Any]:
+    device = model.device
+    batches = [
+        torch.from_numpy(rows[first : first + settings.batch_rows].astype(np.int64)).to(device)
+        for first in islice(range(0, len(rows), settings.batch_rows), settings.warm_start_steps)
+    ]
+    history: list[float] = []
+
+    def report(step: int, errors: list[float]) -> None:
+        history.append(sum(errors) / len(errors))
+        if step % settings.log_every == 0:
+            print(f"warm start {step + 1}/{len(batches)}: mean relative error {history[-1]:.3f}", flush=True)  # noqa: T201
+
+    errors = warm_start.fit_adapters(model, batches, learning_rate=settings.warm_start_learning_rate, report=report)
+    gates = warm_start.centre_gates(model, batches[0], gate=settings.initial_gate)
+    return {"relative_error": errors, "mean_gate": gates, "curve": history}
+
+
+def _arguments(settings: TrainingSettings, out: Path) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(out),
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.batch_rows,
+        gradient_accumulation_steps=settings.accumulation,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(settings.warmup * settings.steps),
+        adam_beta2=0.95,
+        max_grad_norm=1.0,
+        logging_steps=settings.log_every,
+        save_steps=settings.save_every,
+        save_total_limit=2,
+        seed=settings.seed,
+        remove_unused_columns=False,
+        bf16=settings.dtype == "bfloat16",
+        gradient_checkpointing=settings.checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if settings.checkpointing else None,
+        report_to=[],
+        use_cpu=not torch.cuda.is_available(),
+    )
