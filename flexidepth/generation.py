@@ -154,6 +154,8 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, *, chat: bool, c
         ids = encoded["input_ids"]
     else:
         ids = tokenizer(prompt)["input_ids"]
+    if not ids:
+        raise UsageError("the prompt holds only characters that this model cannot read: write it in words")
     if len(ids) >= context:
         raise UsageError(f"the prompt has {len(ids)} tokens, the model reads {context - 1} at most: shorten it")
     return list(ids)

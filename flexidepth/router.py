@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from flexidepth.configuration import FlexiDepthConfig
@@ -15,7 +16,8 @@ class Router(nn.Module):
     """Decides, token by token, whether a layer runs (paper, equation 1; order of the released code by default).
 
     logit = W_r W_up tanh(RMSNorm(W_down z)), z being the layer's own normalised input; gate = sigmoid(logit).
-    Everything happens in float32: near the threshold bfloat16 has too few steps to tell tokens apart.
+    Everything happens in float32, whatever the weights are stored in: near the threshold bfloat16 has too few steps to
+    tell tokens apart.
     """
 
     def __init__(self, config: FlexiDepthConfig) -> None:
@@ -28,14 +30,14 @@ class Router(nn.Module):
 
     def features(self, normed: Tensor) -> Tensor:
         """[..., D] normalised layer input -> [..., D / reduction] float32, after norm and tanh."""
-        reduced = self.router_enc(normed.float())
+        reduced = F.linear(normed.float(), self.router_enc.weight.float())
         return self.router_norm(torch.tanh(reduced)) if self.tanh_first else torch.tanh(self.router_norm(reduced))
 
     def forward(self, normed: Tensor) -> Tensor:
         """[..., D] normalised layer input -> [...] gates in 0..1, float32."""
         with torch.autocast(normed.device.type, enabled=False):
-            logits = self.router_head(self.router_dec(self.features(normed)))  # [..., 1]
-            return torch.sigmoid(logits.squeeze(-1))
+            widened = F.linear(self.features(normed), self.router_dec.weight.float())
+            return torch.sigmoid(F.linear(widened, self.router_head.weight.float()).squeeze(-1))
 
 
 class Adapter(nn.Module):
@@ -53,4 +55,4 @@ class Adapter(nn.Module):
 
     def forward(self, normed: Tensor) -> Tensor:
         """[..., D] -> [..., D]"""
-        return self.up_proj(nn.functional.silu(self.gate_proj(normed)) * self.down_proj(normed))
+        return self.up_proj(F.silu(self.gate_proj(normed)) * self.down_proj(normed))

@@ -32,7 +32,8 @@ class TrainingSettings:
     router_order: str = _setting("norm-tanh", "norm-tanh (released code) or tanh-norm (the paper's formula)")
     objective: str = _setting("distill", "distill (KL to the frozen base model) or lm (next-token loss)")
     skip_penalty: float = _setting(5e-4, "alpha, the weight of the squared sum of gates")
-    penalty_ramp: float = _setting(0.2, "share of the steps in which alpha rises from 0")
+    target_depth: float | None = _setting(None, "mean layers used to aim at; alpha then follows the measured depth")
+    penalty_ramp: float = _setting(0.2, "share of the steps in which alpha rises, or the target depth sinks")
     kl_fraction: float = _setting(0.25, "share of positions whose distributions are compared")
     steps: int = _setting(600, "optimizer steps of the joint stage")
     batch_rows: int = _setting(4, "rows a process and micro-batch")
@@ -112,7 +113,7 @@ def _layers(text: str) -> tuple[int, ...]:
     return tuple(layers)
 
 
-_READERS = {"str": str, "int": int, "float": float, "tuple[int, ...] | None": _layers}
+_READERS = {"str": str, "int": int, "float": float, "float | None": float, "tuple[int, ...] | None": _layers}
 
 
 def _flag(name: str) -> str:

@@ -1,8 +1,8 @@
 """Trains routers and adapters on a frozen base model: settings in, a checkpoint directory out.
 
 The plain transformers Trainer with a loss of ours. Knows rows of token ids and the model; knows no page and no charts.
-Paper, sections 3.3 and 4.1: L = L_lm + alpha * L_skip, loss on all tokens; the objective "distill" replaces L_lm by the
-KL divergence to the frozen base model, which teaches more a token.
+Paper, sections 3.3 and 4.1: L = L_lm + alpha * L_skip, loss on all tokens; the objective "distill" replaces L_lm by
+the KL divergence to the frozen base model, which teaches more a token.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import AutoTokenizer, Trainer, TrainingArguments, set_seed
+from transformers import AutoTokenizer, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from flexidepth import base_models, checkpoint, data, warm_start
 from flexidepth.losses import distillation_loss, language_model_loss, skip_loss
 from flexidepth.modeling import FlexiDepthForCausalLM
+from flexidepth.penalty import Penalty
 from flexidepth.settings import TrainingSettings
+
+_PENALTY_FILE = "penalty.json"
 
 
 class PackedRows(Dataset):
@@ -47,17 +50,14 @@ class FlexiDepthTrainer(Trainer):
     def __init__(self, settings: TrainingSettings, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.settings = settings
+        self.penalty = Penalty.first(settings)
+        self.add_callback(_PenaltyStep(self))
+        self._step = torch.zeros(2, dtype=torch.float64)  # executed routed layers and tokens of this optimizer step
         self._sums: defaultdict[str, float] = defaultdict(float)
 
     @property
     def _flexidepth(self) -> FlexiDepthForCausalLM:
         return cast("FlexiDepthForCausalLM", self.accelerator.unwrap_model(self.model))
-
-    @property
-    def penalty(self) -> float:
-        """alpha at the present step."""
-        ramp = max(1.0, self.settings.penalty_ramp * self.state.max_steps)
-        return self.settings.skip_penalty * min(1.0, (self.state.global_step + 1) / ramp)
 
     def compute_loss(
         self,
@@ -85,7 +85,7 @@ class FlexiDepthTrainer(Trainer):
         else:
             fit = language_model_loss(outputs.logits, labels[:, 1:].clamp_min(0), counted)
         skip = skip_loss(outputs.gates[:, :-1], counted)
-        loss = (fit + self.penalty * skip) / total
+        loss = (fit + self.penalty.value * skip) / total
         if model.training:
             self._note(fit, skip, (outputs.executed[:, :-1].sum(-1) * counted).sum(), tokens)
             if self.args.average_tokens_across_devices and num_items_in_batch is not None:
@@ -101,6 +101,7 @@ class FlexiDepthTrainer(Trainer):
 
     def _note(self, fit: Tensor, skip: Tensor, executed: Tensor, tokens: Tensor) -> None:
         always_on = self._flexidepth.config.always_on
+        self._step += torch.stack([executed, tokens]).detach().to("cpu", torch.float64)
         for name, value in (
             ("fit", fit),
             ("skip", skip),
@@ -109,6 +110,14 @@ class FlexiDepthTrainer(Trainer):
         ):
             self._sums[name] += float(value.detach())
 
+    def move_penalty(self) -> None:
+        """Ends an optimizer step: the penalty of the next one may follow the depth of this one, over all processes."""
+        executed, tokens = self.accelerator.reduce(self._step.float().to(self.args.device), reduction="sum").tolist()
+        config = self._flexidepth.config
+        depth = config.always_on + executed / max(tokens, 1.0)
+        self.penalty = self.penalty.after(self.settings, depth, config.num_hidden_layers)
+        self._step.zero_()
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if self._sums["tokens"] and "loss" in logs:
             tokens = self._sums["tokens"]
@@ -116,7 +125,7 @@ class FlexiDepthTrainer(Trainer):
             logs[name] = self._sums["fit"] / tokens
             logs["skip_loss"] = self._sums["skip"] / tokens
             logs["mean_layers_used"] = self._sums["layers"] / tokens
-            logs["penalty"] = self.penalty
+            logs["penalty"] = self.penalty.value
             self._sums.clear()
         super().log(logs, *args, **kwargs)
 
@@ -125,6 +134,19 @@ class FlexiDepthTrainer(Trainer):
         source = self._flexidepth.state_dict() if state_dict is None else state_dict
         kept = {name: tensor for name, tensor in source.items() if ".router" in name}
         super()._save(output_dir, kept)
+        (Path(output_dir or self.settings.out) / _PENALTY_FILE).write_text(json.dumps(asdict(self.penalty)))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self.penalty = Penalty(**json.loads((Path(resume_from_checkpoint) / _PENALTY_FILE).read_text()))
+
+
+class _PenaltyStep(TrainerCallback):
+    def __init__(self, trainer: FlexiDepthTrainer) -> None:
+        self.trainer = trainer
+
+    def on_optimizer_step(self, *_: Any, **__: Any) -> None:
+        self.trainer.move_penalty()
 
 
 def prepare(settings: TrainingSettings) -> tuple[FlexiDepthForCausalLM, Any]:
@@ -155,6 +177,15 @@ def freeze_base(model: FlexiDepthForCausalLM) -> None:
         parameter.requires_grad_(True)
 
 
+def recompute_activations(model: FlexiDepthForCausalLM) -> None:
+    """Activation checkpointing, non-reentrant: the reentrant kind would cut the gates' gradient, and so the
+    penalty's.
+    """
+    # Renamed in transformers 5.2x; the old name warns there and is the only one before.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
 def train(settings: TrainingSettings, *, resume: bool = False) -> Path:
     """Runs the whole recipe and returns the checkpoint's directory (`out`); resumable state lies in `out`/state."""
     set_seed(settings.seed)
@@ -172,10 +203,12 @@ def train(settings: TrainingSettings, *, resume: bool = False) -> Path:
     if settings.warm_start_steps and not resume:
         warm = _warm_start(model, warm_rows, settings)
 
+    if settings.checkpointing:
+        recompute_activations(model)
     trainer = FlexiDepthTrainer(
         settings,
         model=model,
-        args=_arguments(settings, out / "state"),
+        args=training_arguments(settings, out / "state"),
         train_dataset=PackedRows(joint_rows),
     )
     trainer.train(resume_from_checkpoint=True if resume else None)
@@ -210,7 +243,7 @@ def _warm_start(model: FlexiDepthForCausalLM, rows: np.ndarray, settings: Traini
     return {"relative_error": errors, "mean_gate": gates, "curve": history}
 
 
-def _arguments(settings: TrainingSettings, out: Path) -> TrainingArguments:
+def training_arguments(settings: TrainingSettings, out: Path | str) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(out),
         max_steps=settings.steps,
@@ -227,8 +260,6 @@ def _arguments(settings: TrainingSettings, out: Path) -> TrainingArguments:
         seed=settings.seed,
         remove_unused_columns=False,
         bf16=settings.dtype == "bfloat16",
-        gradient_checkpointing=settings.checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if settings.checkpointing else None,
         report_to=[],
         use_cpu=not torch.cuda.is_available(),
     )
