@@ -142,7 +142,9 @@ def _prompt(argument: str) -> str:
 def _add_score(commands: Any) -> None:
     command = commands.add_parser("score", help="nll, KL to the base model and layers used on a text file")
     command.add_argument(
-        "file", type=Path, metavar="FILE", help='one document a line, or JSON lines with "text" or "messages"'
+        "file",
+        metavar="FILE",
+        help='one document a line, or JSON lines with "text" or "messages"; or held-out:DATA, text kept from training',
     )
     _add_model(command)
     command.add_argument("--routes", choices=("learned", "all", "none"), default="learned", help="%(default)s")
@@ -151,7 +153,7 @@ def _add_score(commands: Any) -> None:
 
 
 def _score(options: argparse.Namespace) -> None:
-    if not options.file.is_file():
+    if not options.file.startswith("held-out:") and not Path(options.file).is_file():
         raise UsageError(f"no file at {options.file}: give a text file with one document a line, or JSON lines")
     model, tokenizer = _load(options)
     from tqdm import tqdm

