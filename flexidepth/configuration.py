@@ -17,10 +17,10 @@ from flexidepth.errors import ConfigError
 GATE_SCALINGS = ("scaled", "hard")
 ROUTER_ORDERS = ("norm-tanh", "tanh-norm")
 
-# Keys that tools write beside the architecture and that change nothing in it.
+# Keys that tools write beside the architecture and that change nothing in it; those with a leading underscore too.
 _BYSTANDERS = frozenset(
-    {"_name_or_path", "architectures", "auto_map", "model_type", "quantization_config", "transformers_version"}
-    | {"router_penalty", "unsloth_version", "use_bfloat16", "torchscript", "pruned_heads", "_flash_attn_2_enabled"}
+    {"architectures", "auto_map", "model_type", "quantization_config", "transformers_version", "unsloth_version"}
+    | {"router_penalty", "use_bfloat16", "torchscript", "pruned_heads"}
 )
 
 
@@ -51,7 +51,8 @@ class FlexiDepthConfig(LlamaConfig):
         super().__post_init__(**kwargs)
         own = {f.name for f in fields(self)}
         # Whatever the parent did not use it has turned into an attribute.
-        unknown = sorted(key for key in kwargs if key in vars(self) and key not in own and key not in _BYSTANDERS)
+        kept = (key for key in kwargs if key in vars(self) and key not in own and not key.startswith("_"))
+        unknown = sorted(set(kept) - _BYSTANDERS)
         if unknown:
             raise ConfigError(
                 f"unknown configuration keys: {', '.join(unknown)}; correct their names, or delete them if they "

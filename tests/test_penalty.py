@@ -30,5 +30,5 @@ def test_depth_follows_its_target(strength, target):
 
 def test_bounds():
     settings = TrainingSettings(out="x", steps=4, skip_penalty=1e-3, target_depth=20.0)
-    assert Penalty(0.099, 4).after(settings, 1e6, 30).value == 0.1
-    assert Penalty(1e-5, 4).after(settings, -1e6, 30).value == 1e-6
+    assert Penalty(0.099, 4).after(settings, 100.0, 30).value == 0.1
+    assert Penalty(1e-5, 4).after(settings, -100.0, 30).value == 1e-6
