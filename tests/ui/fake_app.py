@@ -1,0 +1,64 @@
+"""The real page over a stand-in for the model, whose answers the prompt chooses. Run as a script; prints its URL.
+
+Prompts: `hostile`, `slow <word>` (400 tokens, 10 a second), `fail` (breaks after five tokens), `refuse`, `long` (600
+tokens at once); anything else answers with a few words. Prints `closed after N` when a run ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import app
+from flexidepth.errors import UsageError
+from flexidepth.trace import TokenStep, TraceHeader
+from tests.ui.sample_traces import HOSTILE, NUM_LAYERS, ROUTED, WORDS, make_header, make_steps
+
+
+def start(_model: Any, _tokenizer: Any, prompt: str, **settings: Any) -> tuple[TraceHeader, Iterator[TokenStep]]:
+    if prompt == "refuse":
+        raise UsageError("the prompt has 9000 tokens and the model takes 8192: shorten it")
+    if settings["temperature"] > 1.9:
+        raise UsageError("temperature must lie between 0 and 1.9")
+    header = make_header(run_id=f"run{time.monotonic_ns()}", prompt=prompt)
+    word, _, rest = prompt.partition(" ")
+    texts: tuple[str, ...] = {"hostile": HOSTILE, "slow": (f" {rest}",) * 400, "long": (" word",) * 600}.get(
+        word, WORDS
+    )
+    limit = int(settings["max_new_tokens"])
+    stop = "end_of_turn" if len(texts) <= limit else "max_new_tokens"
+    return header, _yield(make_steps(texts[:limit], stop=stop, seed=int(settings["seed"])), word)
+
+
+def _yield(steps: tuple[TokenStep, ...], word: str) -> Iterator[TokenStep]:
+    done = 0
+    try:
+        for step in steps:
+            if word == "slow":
+                time.sleep(0.1)
+            if word == "fail" and done == 5:
+                raise RuntimeError("secret words of a visitor")
+            yield step
+            done += 1
+    finally:
+        sys.stdout.write(f"closed after {done}\n")
+        sys.stdout.flush()
+
+
+def main() -> None:
+    config = SimpleNamespace(num_hidden_layers=NUM_LAYERS, routed_layers=list(ROUTED), threshold=0.5)
+    demo = app.build_demo(SimpleNamespace(config=config), None, "toy <b>model</b>", start=start)
+    port = app.check_port("127.0.0.1", 0)
+    _, url, _ = demo.launch(
+        server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, **app.launch_settings()
+    )
+    sys.stdout.write(f"serves at {url}\n")
+    sys.stdout.flush()
+    demo.block_thread()
+
+
+if __name__ == "__main__":
+    main()
