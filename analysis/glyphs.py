@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 MANY_SPACES = 8  # a longer run becomes one label with its length
 
-_NAMED = {"\n": "↵", "\t": "⇥", "\r": "␍"}
+_NAMED = {"\n": "↵", "\t": "⇥", "\r": "CR"}
 # Joiners and variation selectors shape the characters around them; only on their own they need a label.
 _SHAPING = frozenset("\u200c\u200d\ufe0e\ufe0f")
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})

@@ -87,7 +87,7 @@ def base_directory(name_or_path: str, *, cache: Path | None = None, progress: Pr
             return Path(name_or_path)
         raise UnknownModelError(f"{name_or_path!r} has no config.json; name a directory with a transformers model")
     if HUB_ID.fullmatch(name_or_path) and not Path(name_or_path).exists():
-        return _from_hub(name_or_path, progress)
+        return hub_directory(name_or_path, progress)
     choices = f'{", ".join(BUNDLED)}, a directory with config.json, or a Hub id like "owner/name"'
     raise UnknownModelError(f"unknown base model {name_or_path[:80]!r}; use {choices}")
 
@@ -275,7 +275,8 @@ def _convert_tokenizer(gguf: Path, out: Path, context: int) -> None:
     ).save_pretrained(out)
 
 
-def _from_hub(repository: str, progress: Progress) -> Path:
+def hub_directory(repository: str, progress: Progress, described_by: tuple[str, ...] = ("config.json",)) -> Path:
+    """The local copy of a Hub repository that holds safetensors weights and one of the files in `described_by`."""
     from huggingface_hub import errors, snapshot_download
 
     progress(f"fetching {repository} from the Hub")
@@ -290,8 +291,9 @@ def _from_hub(repository: str, progress: Progress) -> Path:
         reason = " ".join(str(error).split())[:160]
         fix = "check network and disk and start again, or name a directory with the model"
         raise BaseModelError(f"cannot fetch {repository} from the Hub ({reason}); {fix}") from error
-    if not (found / "config.json").is_file() or not any(found.glob("*.safetensors")):
-        raise BaseModelError(f"{repository} lacks config.json or safetensors weights; choose another repository")
+    if not any((found / name).is_file() for name in described_by) or not any(found.glob("*.safetensors")):
+        needed = " or ".join(described_by)
+        raise BaseModelError(f"{repository} lacks {needed} or safetensors weights; choose another repository")
     return found
 
 

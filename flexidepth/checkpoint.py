@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -83,19 +84,22 @@ def load(
     *,
     base: str | None = None,
     force: bool = False,
+    progress: base_models.Progress | None = None,
 ) -> tuple[FlexiDepthForCausalLM, PreTrainedTokenizerBase]:
     """A model ready to run and its tokenizer.
 
     name_or_path: a bundled checkpoint's name, a directory (of ours, or in the released layout) or a Hub id. base:
-    replaces the base model that the checkpoint names. force: accept a base model with another fingerprint.
+    replaces the base model that the checkpoint names. force: accept a base model with another fingerprint. progress: is
+    told in words what takes long, such as a first download; without it the lines go to the log.
     Raises UnknownModelError, CheckpointError, ConfigError, BaseModelError, UsageError.
     """
     device = resolve_device(device)
     model: Any  # from_pretrained is typed more narrowly than it is
-    directory = _directory(str(name_or_path))
+    progress = progress or logging.getLogger(__name__).info
+    directory = _directory(str(name_or_path), progress)
     if (directory / CARD_FILE).is_file():
         card = CheckpointCard.read(directory)
-        base_path = base_models.base_directory(base or card.base)
+        base_path = base_models.base_directory(base or card.base, progress=progress)
         model = from_base(base_path, card.config, device=device, dtype=dtype)
         found = base_fingerprint(model)
         if found != card.base_fingerprint and not force:
@@ -227,7 +231,7 @@ def _dtype(dtype: str | torch.dtype, device: str, directory: Path) -> str | torc
     return torch.float32 if device == "cpu" and small else "auto"
 
 
-def _directory(name_or_path: str) -> Path:
+def _directory(name_or_path: str, progress: base_models.Progress) -> Path:
     bundled = BUNDLED_CHECKPOINTS / name_or_path
     if "/" not in name_or_path and (bundled / CARD_FILE).is_file():
         return bundled
@@ -236,8 +240,8 @@ def _directory(name_or_path: str) -> Path:
         if not ((path / CARD_FILE).is_file() or (path / "config.json").is_file()):
             raise UnknownModelError(f"{path} holds neither {CARD_FILE} nor config.json: give a model's directory")
         return path
-    if name_or_path.count("/") == 1 and not path.is_absolute():
-        return base_models.base_directory(name_or_path)
+    if base_models.HUB_ID.fullmatch(name_or_path):
+        return base_models.hub_directory(name_or_path, progress, described_by=(CARD_FILE, "config.json"))
     names = sorted(entry.parent.name for entry in BUNDLED_CHECKPOINTS.glob(f"*/{CARD_FILE}"))
     raise UnknownModelError(
         f"unknown model {name_or_path!r}: use one of {', '.join(names)}, a directory, or a Hub id such as owner/name"

@@ -72,7 +72,11 @@ def _load(options: argparse.Namespace) -> tuple[Any, Any]:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    return load(options.model, options.device, options.dtype, force=options.force)
+    return load(options.model, options.device, options.dtype, force=options.force, progress=_say)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _add_generate(commands: Any) -> None:

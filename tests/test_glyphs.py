@@ -22,7 +22,7 @@ ANYTHING = st.text(st.characters(categories=["L", "M", "N", "P", "S", "Z", "C"])
         (" " * 9, "␣\u00d79"),
         ("x" + " " * 20 + "y", "x␣\u00d720y"),
         ("\n\n", "↵↵"),
-        ("\r\n\t", "␍↵⇥"),
+        ("\r\n\t", "CR↵⇥"),
         ("\u202etxt", "U+202Etxt"),
         ("\u200b", "U+200B"),
         ("\x00", "U+0000"),

@@ -113,7 +113,7 @@ function makeLayerMap(box, keys, onPoint) {
     // Columns start on whole device pixels, so that neighbours never blur into each other.
     const left = (index) => Math.round(index * column * ratio) / ratio;
     const used = left(steps.length);
-    ground(pen, look, width, used);
+    ground(pen, look, finished ? used : width, used);
     steps.forEach((step, index) => {
       const x = left(index);
       const w = Math.max(1, left(index + 1) - x - gap);

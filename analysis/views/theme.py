@@ -5,6 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 STYLE = """
+#fdx-title .html-container, #fdx-view .html-container { padding: 0; }
 .gradio-container { width: 100%; max-width: 1480px !important; margin: 0 auto; }
 #fdx-title h1 { font-size: 26px; font-weight: 600; letter-spacing: -.01em; margin: 4px 0 2px; }
 #fdx-title p { margin: 0; max-width: 62em; font-size: 15.5px; color: var(--body-text-color-subdued); }

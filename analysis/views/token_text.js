@@ -2,7 +2,7 @@
 // The rules are those of analysis/glyphs.py and analysis/ramp.py; RAMP holds the anchors of the latter.
 
 const MANY_SPACES = 8;
-const NAMED = { "\n": "↵", "\t": "⇥", "\r": "␍" };
+const NAMED = { "\n": "↵", "\t": "⇥", "\r": "CR" };
 const SHAPING = /[\u200c\u200d\ufe0e\ufe0f]/u;
 const HIDDEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}\u200c\u200d\ufe0e\ufe0f]/u;
 const ONLY_WHITE = /^[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]*$/u;

@@ -285,7 +285,7 @@ def test_a_new_run_replaces_the_old_one(page: Page) -> None:
 
 def test_layer_numbers_can_be_shown(page: Page) -> None:
     run_to_end(page, "words")
-    after = "node => getComputedStyle(node, '::after').content"
+    after = "node => getComputedStyle(node, '::before').content"
     assert tokens(page).first.evaluate(after) == "none"
     page.get_by_role("checkbox", name="Layer numbers").check()
     assert tokens(page).first.evaluate(after) == f'"{STEPS[0].layers_used}"'
