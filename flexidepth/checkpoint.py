@@ -89,8 +89,8 @@ def load(
     """A model ready to run and its tokenizer.
 
     name_or_path: a bundled checkpoint's name, a directory (of ours, or in the released layout) or a Hub id. base:
-    replaces the base model that the checkpoint names. force: accept a base model with another fingerprint. progress: is
-    told in words what takes long, such as a first download; without it the lines go to the log.
+    replaces the base model that the checkpoint names. force: accept a base model with another fingerprint. progress:
+    is told in words what takes long, such as a first download; without it the lines go to the log.
     Raises UnknownModelError, CheckpointError, ConfigError, BaseModelError, UsageError.
     """
     device = resolve_device(device)

@@ -132,8 +132,8 @@ def start(
         prompt=prompt,
         versions={package: version(package) for package in ("torch", "transformers")},
     )
-    last_position = model.config.max_position_embeddings if isinstance(tape, str) else len(tape)
-    return header, _steps(runner, model, tokenizer, ids, sampling, last_position, include_prompt)
+    tape_length = None if isinstance(tape, str) else len(tape)
+    return header, _steps(runner, model, tokenizer, ids, sampling, tape_length, include_prompt)
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, *, chat: bool, context: int) -> list[int]:
@@ -201,7 +201,7 @@ def _steps(
     tokenizer: PreTrainedTokenizerBase,
     ids: list[int],
     sampling: Sampling,
-    last_position: int,
+    tape_length: int | None,
     include_prompt: bool,
 ) -> Iterator[TokenStep]:
     always_on = model.config.always_on
@@ -223,8 +223,10 @@ def _steps(
             stop = "end_of_turn"
         elif count + 1 == sampling.max_new_tokens:
             stop = "max_new_tokens"
-        elif position >= last_position:
+        elif position >= model.config.max_position_embeddings:
             stop = "context_limit"
+        elif tape_length is not None and position >= tape_length:
+            stop = "tape_end"
         logprob, entropy, top = _distribution(tokenizer, logits, token_id)
         executed = tuple(output.executed[-1].tolist())
         yield TokenStep(

@@ -47,7 +47,7 @@ class TokenStep:
     executed: tuple[bool, ...]  # [R]
     layers_used: int  # always-on layers + executed routed layers
     seconds: float  # wall-clock of this step
-    stop: str | None = None  # set on the last token: end_of_turn | max_new_tokens | context_limit
+    stop: str | None = None  # on the last token: end_of_turn | max_new_tokens | context_limit | tape_end
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

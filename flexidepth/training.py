@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 from transformers import AutoTokenizer, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from flexidepth import base_models, checkpoint, data, warm_start
+from flexidepth.errors import UsageError
 from flexidepth.losses import distillation_loss, language_model_loss, skip_loss
 from flexidepth.modeling import FlexiDepthForCausalLM
 from flexidepth.penalty import Penalty
@@ -187,9 +188,17 @@ def recompute_activations(model: FlexiDepthForCausalLM) -> None:
 
 
 def train(settings: TrainingSettings, *, resume: bool = False) -> Path:
-    """Runs the whole recipe and returns the checkpoint's directory (`out`); resumable state lies in `out`/state."""
+    """Runs the whole recipe and returns the checkpoint's directory (`out`); resumable state lies in `out`/state.
+
+    Raises UsageError when there is nothing to resume, or a run that a new one would overwrite.
+    """
     set_seed(settings.seed)
     out = Path(settings.out)
+    begun = any((out / "state").glob("checkpoint-*"))
+    if resume and not begun:
+        raise UsageError(f"{out} holds no saved state: leave --resume out to start a run there")
+    if begun and not resume:
+        raise UsageError(f"{out} holds a run already: go on with --resume, or choose another --out")
     model, tokenizer = prepare(settings)
     rows = data.packed_rows(
         data.mixed(settings.data, settings.seed, settings.exercise_share),

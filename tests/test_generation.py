@@ -50,6 +50,8 @@ def test_a_recorded_tape_repeats_the_run(model, tokenizer):
     replayed = run(model, tokenizer, routes=tape)
     generated = [step for step in recorded if not step.is_prompt]
     assert [(s.token_id, s.executed) for s in replayed] == [(s.token_id, s.executed) for s in generated]
+    longer = run(model, tokenizer, routes=tape, max_new_tokens=100)
+    assert (len(longer), longer[-1].stop) == (len(generated), "tape_end")
     flipped = [tuple(not run for run in row) for row in tape]
     assert run(model, tokenizer, routes=flipped)[0].executed == flipped[len(tape) - len(generated)]
     with pytest.raises(UsageError, match="2 true or false flags"):

@@ -103,7 +103,9 @@ def record_config(out):
     return json.loads((out / "flexidepth.json").read_text())["config"]
 
 
-def test_a_stopped_run_resumes_to_the_same_weights(settings, monkeypatch):
+@pytest.mark.parametrize("target_depth", [None, 3.0])
+def test_a_stopped_run_resumes_to_the_same_weights(settings, monkeypatch, target_depth):
+    settings = replace(settings, target_depth=target_depth)
     whole = load_file(training.train(replace(settings, out=settings.out + "-whole")) / "flexidepth.safetensors")
 
     class KilledError(Exception):
@@ -119,6 +121,8 @@ def test_a_stopped_run_resumes_to_the_same_weights(settings, monkeypatch):
         patch.setattr(DefaultFlowCallback, "on_step_begin", kill)
         with pytest.raises(KilledError):
             training.train(settings)
+    with pytest.raises(UsageError, match="go on with --resume"):
+        training.train(settings)
     resumed = load_file(training.train(settings, resume=True) / "flexidepth.safetensors")
     for name, tensor in whole.items():
         assert torch.equal(tensor, resumed[name]), name
@@ -145,6 +149,11 @@ def test_warm_start_fits_updates_and_centres_gates(settings):
     states = model(rows[0], routes="all", output_hidden_states=True).hidden_states
     torch.testing.assert_close(hidden, states[2])
     torch.testing.assert_close(hidden + update, states[3], atol=1e-5, rtol=1e-5)
+
+
+def test_nothing_to_resume_is_said(settings):
+    with pytest.raises(UsageError, match="leave --resume out"):
+        training.train(settings, resume=True)
 
 
 @pytest.mark.parametrize(
