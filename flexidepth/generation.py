@@ -5,38 +5,26 @@ Knows tokens, sampling and when to stop; knows neither how a step is computed (e
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import torch
-from tokenizers.decoders import DecodeStream
 from torch import Tensor
-from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from flexidepth.checkpoint import trained_fingerprint
 from flexidepth.engines import Engine, PassOutput, choose_engine
 from flexidepth.errors import UsageError
 from flexidepth.modeling import ROUTES, FlexiDepthForCausalLM
+from flexidepth.sampling import Sampler, Sampling
+from flexidepth.text_stream import TextStream
 from flexidepth.trace import Candidate, TokenStep, Trace, TraceHeader
 
 _TOP = 5
 Routes = str | Tensor | Sequence[Sequence[bool]]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is drawn. temperature 0 takes the likeliest."""
-
-    max_new_tokens: int
-    temperature: float
-    top_p: float
-    seed: int
 
 
 def stream(
@@ -102,7 +90,7 @@ def start(
     `stream`.
     """
     sampling = Sampling(max_new_tokens, temperature, top_p, seed)
-    _check_sampling(sampling, context=model.config.max_position_embeddings)
+    sampling.check(context=model.config.max_position_embeddings)
     limit = model.config.threshold if threshold is None else threshold
     if not 0.0 <= limit <= 1.0:  # also false for NaN
         raise UsageError(f"threshold must lie between 0 and 1, not {limit}")
@@ -172,17 +160,6 @@ def route_tape(steps: Sequence[TokenStep]) -> list[tuple[bool, ...]]:
     return prompt + [step.executed for step in steps if not step.is_prompt][1:]
 
 
-def _check_sampling(sampling: Sampling, context: int) -> None:
-    if not 1 <= sampling.max_new_tokens <= context:
-        raise UsageError(f"max_new_tokens must lie between 1 and {context}, not {sampling.max_new_tokens}")
-    if not (math.isfinite(sampling.temperature) and 0.0 <= sampling.temperature <= 100.0):
-        raise UsageError(f"temperature must lie between 0 and 100, not {sampling.temperature}")
-    if not 0.0 < sampling.top_p <= 1.0:
-        raise UsageError(f"top_p must lie above 0 and not above 1, not {sampling.top_p}")
-    if not 0 <= sampling.seed < 2**63:
-        raise UsageError(f"seed must lie between 0 and {2**63 - 1}, not {sampling.seed}")
-
-
 def _checked_routes(routes: Routes, model: FlexiDepthForCausalLM) -> str | Tensor:
     if isinstance(routes, str):
         if routes not in ROUTES:
@@ -206,8 +183,8 @@ def _steps(
 ) -> Iterator[TokenStep]:
     always_on = model.config.always_on
     ends = _end_tokens(model, tokenizer)
-    draw = _Sampler(sampling, model.device)
-    text = _TextStream(tokenizer, ids)
+    draw = Sampler(sampling, model.device)
+    text = TextStream(tokenizer, ids)
     started = time.perf_counter()
     state, output = engine.prefill(ids, all_logits=include_prompt)
     first_index = 0
@@ -253,7 +230,7 @@ def _prompt_steps(
     tokenizer: PreTrainedTokenizerBase, ids: list[int], output: PassOutput, always_on: int, seconds: float
 ) -> Iterator[TokenStep]:
     """The prompt's tokens with their own positions' routes; each probability comes from the position before."""
-    text = _TextStream(tokenizer, [], skip_special_tokens=False)
+    text = TextStream(tokenizer, [], skip_special_tokens=False)
     for index, token_id in enumerate(ids):
         logprob, entropy, top = (
             _distribution(tokenizer, output.logits[index - 1], token_id) if index else (None, None, ())
@@ -272,55 +249,6 @@ def _prompt_steps(
             layers_used=always_on + sum(executed),
             seconds=seconds / len(ids),
         )
-
-
-class _Sampler:
-    """Draws token ids from logits; the same seed draws the same tokens."""
-
-    def __init__(self, sampling: Sampling, device: torch.device) -> None:
-        self.greedy = sampling.temperature == 0.0
-        self.generator = torch.Generator(device).manual_seed(sampling.seed)
-        self.warpers = LogitsProcessorList()
-        if not self.greedy and sampling.temperature != 1.0:
-            self.warpers.append(TemperatureLogitsWarper(float(sampling.temperature)))
-        if not self.greedy and sampling.top_p < 1.0:
-            self.warpers.append(TopPLogitsWarper(sampling.top_p))
-
-    def __call__(self, logits: Tensor) -> int:
-        """[V] -> token id"""
-        if self.greedy:
-            return int(logits.argmax())
-        no_ids: Any = torch.empty(1, 0, dtype=torch.long, device=logits.device)
-        scores: Any = logits[None]
-        scores = self.warpers(no_ids, scores)
-        return int(torch.multinomial(torch.softmax(scores[0], dim=-1), 1, generator=self.generator))
-
-
-class _TextStream:
-    """Turns ids into text as they come; a character split over tokens appears with the token that completes it."""
-
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, context: list[int], skip_special_tokens: bool = True
-    ) -> None:
-        self.tokenizer = tokenizer
-        self.skip = skip_special_tokens
-        # The prompt's last ids come first: some decoders drop a leading space where they see no text before it.
-        self.stream = DecodeStream(ids=context[-8:], skip_special_tokens=skip_special_tokens)
-        self.ids: list[int] = []
-        self.shown = ""
-
-    def add(self, token_id: int, *, last: bool) -> str:
-        self.ids.append(token_id)
-        piece = self.stream.step(self.tokenizer.backend_tokenizer, token_id) or ""
-        if last:  # a character that will never be finished is shown as what is there of it
-            whole: Any = self.tokenizer.decode(
-                self.ids, skip_special_tokens=self.skip, clean_up_tokenization_spaces=False
-            )
-            so_far = self.shown + piece
-            if len(whole) > len(so_far) and whole.startswith(so_far):
-                piece += whole[len(so_far) :]
-        self.shown += piece
-        return piece
 
 
 def _distribution(

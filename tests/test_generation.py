@@ -9,7 +9,8 @@ import torch
 
 import flexidepth
 from flexidepth.errors import UsageError
-from flexidepth.generation import _TextStream, prompt_ids, route_tape, start
+from flexidepth.generation import prompt_ids, route_tape, start
+from flexidepth.text_stream import TextStream
 
 
 def run(model, tokenizer, prompt="hello", **settings):
@@ -73,6 +74,8 @@ def test_sampling_is_repeatable_and_temperature_one_draws_from_the_model(model, 
 
     assert drawn(1) == drawn(1)
     assert len({tuple(drawn(seed)) for seed in range(4)}) > 1
+    cold = [s.token_id for s in run(model, tokenizer, temperature=1e-300)]
+    assert cold == [s.token_id for s in run(model, tokenizer)]
     # A nucleus of almost nothing is the likeliest token.
     assert [s.token_id for s in run(model, tokenizer, temperature=1.0, top_p=1e-6)] == [
         s.token_id for s in run(model, tokenizer)
@@ -82,7 +85,7 @@ def test_sampling_is_repeatable_and_temperature_one_draws_from_the_model(model, 
 @pytest.mark.parametrize("text", ["naïve 日本語 🇫🇷👩‍💻 end", " leading\n\n\ttabs\r\n", "a  b   c "])
 def test_text_comes_out_whole(tokenizer, text):
     """Byte tokens: characters appear complete, with the token that completes them, and nothing is lost."""
-    stream = _TextStream(tokenizer, tokenizer("x")["input_ids"])
+    stream = TextStream(tokenizer, tokenizer("x")["input_ids"])
     ids = tokenizer(text)["input_ids"]
     pieces = [stream.add(token, last=index == len(ids) - 1) for index, token in enumerate(ids)]
     assert "".join(pieces) == text
@@ -92,7 +95,7 @@ def test_text_comes_out_whole(tokenizer, text):
 
 def test_a_character_that_is_never_finished_is_shown_as_what_is_there(tokenizer):
     ids = tokenizer("ok 🦭")["input_ids"][:-1]
-    stream = _TextStream(tokenizer, [])
+    stream = TextStream(tokenizer, [])
     made = "".join(stream.add(token, last=index == len(ids) - 1) for index, token in enumerate(ids))
     assert made == tokenizer.decode(ids)
     assert made.startswith("ok \ufffd")
