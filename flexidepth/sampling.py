@@ -12,6 +12,8 @@ from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogit
 
 from flexidepth.errors import UsageError
 
+_COLDEST = 1e-6  # below it float32 divides by zero; the likeliest token has long had all the probability
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -42,7 +44,7 @@ class Sampler:
         self.generator = torch.Generator(device).manual_seed(sampling.seed)
         self.warpers = LogitsProcessorList()
         if not self.greedy and sampling.temperature != 1.0:
-            self.warpers.append(TemperatureLogitsWarper(float(sampling.temperature)))
+            self.warpers.append(TemperatureLogitsWarper(max(float(sampling.temperature), _COLDEST)))
         if not self.greedy and sampling.top_p < 1.0:
             self.warpers.append(TopPLogitsWarper(sampling.top_p))
 
@@ -51,6 +53,6 @@ class Sampler:
         if self.greedy:
             return int(logits.argmax())
         no_ids: Any = torch.empty(1, 0, dtype=torch.long, device=logits.device)
-        scores: Any = (logits - logits.max())[None]  # so that the smallest temperature overflows nothing but the losers
+        scores: Any = logits[None]
         scores = self.warpers(no_ids, scores)
         return int(torch.multinomial(torch.softmax(scores[0], dim=-1), 1, generator=self.generator))
