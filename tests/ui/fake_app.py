@@ -1,7 +1,7 @@
 """The real page over a stand-in for the model, whose answers the prompt chooses. Run as a script; prints its URL.
 
 Prompts: `hostile`, `slow <word>` (400 tokens, 10 a second), `fail` (breaks after five tokens), `refuse`, `long` (600
-tokens at once); anything else answers with a few words. Prints `closed after N` when a run ends, however it ends.
+tokens at once); anything else answers with a few words. Prints `closed <word> after N` when a run ends.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ def start(_model: Any, _tokenizer: Any, prompt: str, **settings: Any) -> tuple[T
     )
     limit = int(settings["max_new_tokens"])
     stop = "end_of_turn" if len(texts) <= limit else "max_new_tokens"
-    return header, _yield(make_steps(texts[:limit], stop=stop, seed=int(settings["seed"])), word)
+    return header, _yield(
+        make_steps(texts[:limit], stop=stop, seed=int(settings["seed"])), word, rest if word == "slow" else "other"
+    )
 
 
-def _yield(steps: tuple[TokenStep, ...], word: str) -> Iterator[TokenStep]:
+def _yield(steps: tuple[TokenStep, ...], word: str, name: str) -> Iterator[TokenStep]:
     done = 0
     try:
         for step in steps:
@@ -44,7 +46,7 @@ def _yield(steps: tuple[TokenStep, ...], word: str) -> Iterator[TokenStep]:
             yield step
             done += 1
     finally:
-        sys.stdout.write(f"closed after {done}\n")
+        sys.stdout.write(f"closed {name} after {done}\n")
         sys.stdout.flush()
 
 

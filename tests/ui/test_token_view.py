@@ -23,6 +23,12 @@ QUIET_TEXT = (
     ".fdx-status *, .fdx-legend-caption, .fdx-hint, .fdx-title, .fdx-keys, .fdx-fact *, .fdx-card-id, .fdx-words,"
     " .fdx-cell-gate, .fdx-cell-layer, .fdx-top-text"
 )
+COLUMN = 14  # width of a token in the map of a short answer
+PIXEL = """(node, {x, y}) => {
+  const scale = node.width / node.clientWidth;
+  const [...values] = node.getContext('2d').getImageData(x * scale, y * scale, 1, 1).data;
+  return '#' + values.slice(0, 3).map(value => value.toString(16).padStart(2, '0')).join('');
+}"""
 # The lowest contrast ratio between the colour of a text and the first opaque ground below it.
 LOWEST_CONTRAST = """(root, selector) => {
   const linear = x => (x /= 255) <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4;
@@ -205,33 +211,22 @@ def test_map_cells_are_the_executed_layers(page: Page) -> None:
     canvas = view(page).locator("canvas")
     expect(canvas).to_have_attribute("data-tokens", str(len(STEPS)))
     readout = view(page).locator(".fdx-map-readout")
-    box = canvas.bounding_box()
-    assert box is not None
-    skipped = page.evaluate(
-        "getComputedStyle(document.querySelector('.fdx')).getPropertyValue('--fdx-skipped').trim()"
-    )
+    skipped = canvas.evaluate("node => getComputedStyle(node).getPropertyValue('--fdx-skipped').trim()")
     seen: set[tuple[int, int]] = set()
-    column = 14
-    for y in range(4, int(box["height"]), 6):
+    for y in range(54, 54 + 12 * len(ROUTED), 12):
         for place in (0, 7, len(STEPS) - 1):
-            canvas.hover(position={"x": place * column + 6, "y": y})
+            at = {"x": place * COLUMN + 6, "y": y + 5}
+            canvas.hover(position=at)
             found = re.fullmatch(r"token (\d+) · layer (\d+) · (ran|skipped), gate ([\d.]+)", readout.inner_text())
-            if not found:
-                continue
-            step, layer = STEPS[int(found[1]) - 1], int(found[2])
-            assert int(found[1]) == place + 1
-            assert found[3] == ("ran" if step.executed[ROUTED.index(layer - 1)] else "skipped")
+            assert found is not None
+            step, layer = STEPS[place], int(found[2])
+            executed = step.executed[ROUTED.index(layer - 1)]
+            assert found[1] == str(place + 1)
+            assert found[3] == ("ran" if executed else "skipped")
             assert found[4] == f"{step.gates[ROUTED.index(layer - 1)]:.2f}"
-            colour = canvas.evaluate(
-                "(node, [x, y]) => { const k = node.width / node.clientWidth;"
-                " const d = node.getContext('2d').getImageData(x * k, y * k, 1, 1).data;"
-                " return '#' + [...d].slice(0, 3).map(v => v.toString(16).padStart(2, '0')).join(''); }",
-                [place * column + 6, y],
-            )
-            if y % 12 in (0, 6) and colour == skipped:
-                assert found[3] == "skipped"
+            assert (canvas.evaluate(PIXEL, at) == skipped) == (not executed)
             seen.add((place, layer))
-    assert {layer for _, layer in seen} == {layer + 1 for layer in ROUTED}
+    assert len(seen) == 3 * len(ROUTED)
 
 
 def test_map_and_text_share_the_selection(page: Page) -> None:
@@ -239,13 +234,13 @@ def test_map_and_text_share_the_selection(page: Page) -> None:
     canvas = view(page).locator("canvas")
     marker = view(page).locator(".fdx-map-marker")
     expect(marker).to_be_hidden()
-    canvas.hover(position={"x": 5 * 14 + 6, "y": 90})
+    canvas.hover(position={"x": 5 * COLUMN + 6, "y": 90})
     expect(tokens(page).nth(5)).to_have_class(re.compile("fdx-active"))
     expect(card(page)).to_contain_text("token 6 ·")
     tokens(page).nth(9).hover()
     expect(marker).to_be_visible()
-    assert marker.evaluate("node => Math.round(parseFloat(node.style.left))") == 9 * 14 - 1
-    canvas.click(position={"x": 2 * 14 + 6, "y": 90})
+    assert marker.evaluate("node => Math.round(parseFloat(node.style.left))") == 9 * COLUMN - 1
+    canvas.click(position={"x": 2 * COLUMN + 6, "y": 90})
     expect(tokens(page).nth(2)).to_have_attribute("aria-pressed", "true")
 
 
