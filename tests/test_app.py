@@ -70,7 +70,7 @@ def test_port_zero_finds_a_free_one() -> None:
 
 
 def test_an_unknown_model_exits_with_two(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(name: str) -> Any:
+    def load(name: str, **_: Any) -> Any:
         raise UnknownModelError(f"no model is called {name}")
 
     monkeypatch.setattr("flexidepth.checkpoint.load", load)
