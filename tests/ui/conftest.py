@@ -146,7 +146,7 @@ def open_page(chromium: Browser) -> Iterator[OpenPage]:
         page.on("console", lambda entry: note(entry.text) if entry.type == "error" else None)
         page.on("dialog", lambda dialog: (problems.append("a dialog opened"), dialog.dismiss()))
         page.goto(f"{url.rstrip('/')}/?__theme={theme}")
-        page.get_by_role("button", name="Run", exact=True).wait_for()
+        page.get_by_role("button", name="Run", exact=True).wait_for(timeout=120_000)  # a cold, busy machine
         return page
 
     yield open_one
