@@ -121,10 +121,10 @@ def _stages(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _stage_text(stage: dict[str, Any]) -> str:
     settings, tokens = stage["settings"], stage["tokens"]
-    errors = stage["warm_start"].get("relative_error")
+    left = stage["warm_start"].get("cost_left")
     parts = [f"{tokens['joint']:,} tokens in {len(stage['log']) * settings['log_every']} steps"]
-    if errors:
-        fitted = f"{tokens['warm_start']:,} tokens of regression (mean relative error {sum(errors) / len(errors):.2f})"
+    if left:
+        fitted = f"{tokens['warm_start']:,} tokens of regression ({sum(left) / len(left):.0%} of the cost left)"
         parts.insert(0, f"adapters fitted to their layers' own updates in {fitted}")
     elif settings["start_from"]:
         parts.insert(0, "adapters from the stage before, fresh routers")

@@ -151,7 +151,13 @@ def _add_score(commands: Any) -> None:
         help='one document a line, or JSON lines with "text" or "messages"; or held-out:DATA, text kept from training',
     )
     _add_model(command)
-    command.add_argument("--routes", choices=("learned", "all", "none"), default="learned", help="%(default)s")
+    command.add_argument(
+        "--routes",
+        choices=("learned", "all", "none", "random", "static"),
+        default="learned",
+        help="random and static are controls: the learned rates or depth, without a choice by token (%(default)s)",
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="S", help="of random routes (%(default)s)")
     command.add_argument("--json", action="store_true", help="one JSON object")
     command.set_defaults(command=_score)
 
@@ -164,13 +170,13 @@ def _score(options: argparse.Namespace) -> None:
 
     from flexidepth.scoring import score
 
-    with tqdm(unit="document", disable=None, file=sys.stderr) as bar:
+    with tqdm(unit="pass", disable=None, file=sys.stderr) as bar:
 
         def report(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        result = score(model, tokenizer, options.file, routes=options.routes, report=report)
+        result = score(model, tokenizer, options.file, routes=options.routes, seed=options.seed, report=report)
     if options.json:
         print(json.dumps(asdict(result)))
         return
@@ -187,16 +193,20 @@ def _add_train(commands: Any) -> None:
     from flexidepth.settings import TrainingSettings, options_of
 
     command = commands.add_parser("train", help="train routers and adapters on a frozen base model")
+    command.add_argument(
+        "--settings", type=Path, metavar="FILE", help="JSON file with any of the settings below; options win over it"
+    )
     for option in options_of(TrainingSettings):
-        command.add_argument(option.flag, **option.arguments)
+        command.add_argument(option.flag, default=argparse.SUPPRESS, **option.arguments)
     command.add_argument("--resume", action="store_true", help="go on from the last saved state in --out")
     command.set_defaults(command=_train)
 
 
 def _train(options: argparse.Namespace) -> None:
-    from flexidepth.settings import TrainingSettings, settings_from
+    from flexidepth.settings import TrainingSettings, read_settings, settings_from
 
-    settings = settings_from(TrainingSettings, vars(options))
+    given = read_settings(options.settings) if options.settings else {}
+    settings = settings_from(TrainingSettings, given | vars(options))
     from flexidepth.training import train
 
     print(train(settings, resume=options.resume))

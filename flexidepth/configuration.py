@@ -100,6 +100,11 @@ class FlexiDepthConfig(LlamaConfig):
         return len(self.routed_layers or ())
 
     @property
+    def first_routed(self) -> int:
+        """The lowest routed layer: below it every pass equals the base model's."""
+        return (self.routed_layers or (self.num_hidden_layers,))[0]
+
+    @property
     def always_on(self) -> int:
         """Layers without a router."""
         return self.num_hidden_layers - self.num_routed

@@ -25,5 +25,9 @@ class ConfigError(FlexiDepthError, ValueError):
     """A configuration with unknown keys or with values that contradict each other."""
 
 
+class TrainingError(FlexiDepthError):
+    """A training run that cannot go on: no room for hidden states, or kept states that belong to another run."""
+
+
 class TraceError(FlexiDepthError, ValueError):
     """A trace file that is cut off, of another version, or not a trace."""

@@ -24,13 +24,21 @@ class LayerRoute:
 
     threshold: a gate above it runs the layer. forced: [B, T] bool, or None to let the gates decide. unscaled: run rows
     take factor 1 whatever the gate says, which makes an all-run pass the untouched base model. dense: compute both
-    branches for every row and mask, instead of gathering rows; the result is the same.
+    branches for every row and mask, instead of gathering rows; the result is the same. sampled: run with the gate as
+    probability instead of by the threshold, so that in training every layer is now and then run and skipped.
     """
 
     threshold: float
     forced: Tensor | None = None
     unscaled: bool = False
     dense: bool = False
+    sampled: bool = False
+
+    def decide(self, gates: Tensor) -> Tensor:
+        """[B, T] gates -> [B, T] bool, whether the layer runs."""
+        if self.forced is not None:
+            return self.forced
+        return torch.rand_like(gates) < gates if self.sampled else gates > self.threshold
 
 
 class RoutedAttention(LlamaAttention):
@@ -76,7 +84,7 @@ class FlexiDepthDecoderLayer(LlamaDecoderLayer):
         assert position_embeddings is not None
         normed = self.input_layernorm(hidden_states)
         gates = self.router(normed)  # [B, T]
-        executed = gates > route.threshold if route.forced is None else route.forced
+        executed = route.decide(gates)
         # A hard gate reaches its router only through both branches' values, so training it needs them for every row.
         dense = route.dense or (self.training and not self.scaled)
 
@@ -96,7 +104,7 @@ class FlexiDepthDecoderLayer(LlamaDecoderLayer):
                 self.self_attn.remember(normed, position_embeddings, past_key_values)
 
         if dense:
-            hidden_states = self._masked(hidden_states, attended, gates, executed, route.unscaled)
+            hidden_states = self._masked(hidden_states, attended, gates, executed, route)
         elif attended is None:
             hidden_states = hidden_states + self._skip(self.post_attention_layernorm(hidden_states), gates)
         elif executed.all():
@@ -129,13 +137,27 @@ class FlexiDepthDecoderLayer(LlamaDecoderLayer):
         return update.view_as(hidden_states)
 
     def _masked(
-        self, hidden_states: Tensor, attended: Tensor, gates: Tensor, executed: Tensor, unscaled: bool
+        self, hidden_states: Tensor, attended: Tensor, gates: Tensor, executed: Tensor, route: LayerRoute
     ) -> Tensor:
         """Both branches for every row; the forward value equals `_gathered`'s."""
         run = executed.to(gates.dtype)
-        if self.training and not self.scaled:
-            run = run + gates - gates.detach()  # straight-through: forward 0 or 1, backward the gate's gradient
+        if self.training and not self.scaled and route.forced is None:
+            run = _straight_through(run, gates, route.sampled)
         run = run.unsqueeze(-1).to(hidden_states.dtype)  # [B, T, 1]
         hidden_states = hidden_states + run * attended
         normed = self.post_attention_layernorm(hidden_states)
-        return hidden_states + run * self._run(normed, gates, unscaled) + (1 - run) * self._skip(normed, gates)
+        ran, skipped = self._run(normed, gates, route.unscaled), self._skip(normed, gates)
+        return hidden_states + run * ran + (1 - run) * skipped
+
+
+def _straight_through(run: Tensor, gates: Tensor, sampled: bool) -> Tensor:
+    """Forward 0 or 1, backward the gate's gradient.
+
+    The slope of the loss at a skipped layer overrates running it and the slope at a run layer underrates it, by the
+    same curvature. Of a sampled decision each is seen with its own probability; weighing both alike (half over that
+    probability, at most tenfold) cancels the curvature and leaves the difference between running and skipping.
+    """
+    if not sampled:
+        return run + gates - gates.detach()
+    chosen = torch.where(run > 0, gates, 1 - gates).detach()
+    return run + 0.5 / chosen.clamp_min(0.05) * (gates - gates.detach())

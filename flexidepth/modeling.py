@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -158,13 +159,16 @@ class FlexiDepthModel(FlexiDepthPreTrainedModel):
         threshold: float | None = None,
         dense: bool = False,
         with_teacher: bool = False,
+        sampled: bool = False,
+        first_layer: int = 0,
         **kwargs: Any,
     ) -> FlexiDepthModelOutput:
         """[B, T] ids -> last hidden state [B, T, D], gates and executed [B, T, R].
 
         threshold overrides the configuration's for this pass only. with_teacher also carries the base model's hidden
-        states through the routed layers (they share everything below), for distillation. Raises UsageError on bad
-        routes.
+        states through the routed layers (they share everything below), for distillation. sampled draws learned routes
+        with the gates as probabilities. first_layer starts the pass there: inputs_embeds are then the hidden states
+        that enter that layer. Raises UsageError on bad routes.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise UsageError("give exactly one of input_ids and inputs_embeds")
@@ -188,13 +192,13 @@ class FlexiDepthModel(FlexiDepthPreTrainedModel):
             "use_cache": use_cache,
             **kwargs,
         }
-        route_of = _routing(self.config, routes, threshold, dense, hidden)
+        route_of = _routing(self.config, routes, threshold, dense, sampled, hidden)
 
         teacher: Tensor | None = None
         all_hidden = [hidden]
         gates: list[Tensor] = []
         executed: list[Tensor] = []
-        for layer in self.layers:
+        for layer in islice(self.layers, first_layer, None):
             if not isinstance(layer, FlexiDepthDecoderLayer):
                 hidden = layer(hidden, past_key_values=past_key_values, **shared)
                 if teacher is not None:
@@ -224,7 +228,12 @@ class FlexiDepthModel(FlexiDepthPreTrainedModel):
 
 
 def _routing(
-    config: FlexiDepthConfig, routes: str | Tensor, threshold: float | None, dense: bool, hidden: Tensor
+    config: FlexiDepthConfig,
+    routes: str | Tensor,
+    threshold: float | None,
+    dense: bool,
+    sampled: bool,
+    hidden: Tensor,
 ) -> Callable[[int], LayerRoute]:
     """Routed-layer number (0 .. R-1) -> how that layer chooses in this pass."""
     limit = config.threshold if threshold is None else threshold
@@ -235,7 +244,7 @@ def _routing(
         if routes not in ROUTES:
             raise UsageError(f"routes {routes!r} must be one of {', '.join(ROUTES)}, or a route tape [B, T, R]")
         if routes == "learned":
-            return lambda _: LayerRoute(limit, dense=dense)
+            return lambda _: LayerRoute(limit, dense=dense, sampled=sampled)
         forced = torch.full(rows, routes == "all", dtype=torch.bool, device=hidden.device)
         return lambda _: LayerRoute(limit, forced, unscaled=routes == "all", dense=dense)
     expected = (*rows, config.num_routed)
@@ -274,11 +283,15 @@ class FlexiDepthForCausalLM(FlexiDepthPreTrainedModel, GenerationMixin):
         threshold: float | None = None,
         dense: bool = False,
         with_teacher: bool = False,
+        sampled: bool = False,
+        first_layer: int = 0,
+        teacher_hidden_state: Tensor | None = None,
         **kwargs: Any,
     ) -> FlexiDepthCausalLMOutput:
         """[B, T] ids -> logits [B, T, V], gates [B, T, R] float32, executed [B, T, R] bool.
 
-        loss, given labels, is the language-model loss alone: the skip loss belongs to training (losses.py).
+        teacher_hidden_state [B, T, D], kept from an earlier pass, takes the place of with_teacher. loss, given
+        labels, is the language-model loss alone: the skip loss belongs to training (losses.py).
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -292,16 +305,19 @@ class FlexiDepthForCausalLM(FlexiDepthPreTrainedModel, GenerationMixin):
             threshold=threshold,
             dense=dense,
             with_teacher=with_teacher,
+            sampled=sampled,
+            first_layer=first_layer,
         )
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(outputs.last_hidden_state[:, kept])
         loss = None
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+        teacher = outputs.teacher_hidden_state if teacher_hidden_state is None else teacher_hidden_state
         teacher_logits = None
-        if outputs.teacher_hidden_state is not None:
+        if teacher is not None:
             with torch.no_grad():
-                teacher_logits = self.lm_head(outputs.teacher_hidden_state[:, kept])
+                teacher_logits = self.lm_head(teacher[:, kept])
         return FlexiDepthCausalLMOutput(
             loss=loss,
             logits=logits,

@@ -5,8 +5,8 @@ nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from flexidepth.controls import least_harmful, random_tape, static_tape
 from flexidepth.data import mixed, token_ids
 from flexidepth.errors import UsageError
 from flexidepth.modeling import FlexiDepthForCausalLM
 
 HELD_OUT = "held-out:"
 _HELD_OUT_DOCUMENTS = 100
+_CALIBRATION_TOKENS = 2048  # on which the static control chooses its layers, a favour to it: they are scored too
+ROUTES = ("learned", "all", "none", "random", "static")
 WINDOW = 512  # tokens a forward pass; longer documents are scored window by window
 
 
@@ -40,6 +43,7 @@ class Score:
     per_layer_usage: list[float]  # [L] share of the tokens that each layer processed
     routes: str
     model: str
+    always_skipped: list[int] = field(default_factory=list)  # 0-based layers, for the static control
 
 
 def read_documents(source: str | Path, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
@@ -89,23 +93,29 @@ def score(
     source: str | Path,
     *,
     routes: str = "learned",
+    seed: int = 0,
     report: Callable[[int, int], None] = lambda *_: None,
 ) -> Score:
-    """Scores a text file. report is told (documents done, documents). Raises UsageError on an unreadable file."""
+    """Scores a text file. report is told (passes done, passes). seed: of the draws of "random".
+
+    The controls "random" and "static" (controls.py) first read the text once with learned routes, for the rates that
+    they match. Raises UsageError on an unreadable file.
+    """
+    if routes not in ROUTES:
+        raise UsageError(f"routes {routes!r} must be one of {', '.join(ROUTES)}")
     documents = read_documents(source, tokenizer)
-    layers = model.config.num_hidden_layers
+    windows = [torch.tensor([window], device=model.device) for ids in documents for window in _windows(ids)]
+    passes = len(windows) * (2 if routes in ("random", "static") else 1)
+    tapes, skipped = _tapes(model, windows, routes, seed, lambda done: report(done, passes))
     sums: dict[str, float] = dict.fromkeys(("tokens", "nll", "base_nll", "kl", "depth", "depth_squared"), 0.0)
     executed = torch.zeros(model.config.num_routed, dtype=torch.float64)
-    for done, ids in enumerate(documents):
-        for window in _windows(ids):
-            counts = _window_sums(model, torch.tensor([window], device=model.device), routes)
-            for name in sums:
-                sums[name] += counts[name]
-            executed += counts["executed"]
-        report(done + 1, len(documents))
+    for done, (ids, tape) in enumerate(zip(windows, tapes, strict=True), start=passes - len(windows) + 1):
+        counts = _window_sums(model, ids, tape)
+        for name in sums:
+            sums[name] += counts[name]
+        executed += counts["executed"]
+        report(done, passes)
     tokens = sums["tokens"]
-    usage = torch.ones(layers, dtype=torch.float64)
-    usage[model.config.routed_layers] = executed / tokens
     mean = sums["depth"] / tokens
     return Score(
         documents=len(documents),
@@ -115,11 +125,48 @@ def score(
         kl_to_base=sums["kl"] / tokens,
         mean_layers_used=mean,
         std_layers_used=max(0.0, sums["depth_squared"] / tokens - mean**2) ** 0.5,
-        num_layers=layers,
-        per_layer_usage=usage.tolist(),
+        num_layers=model.config.num_hidden_layers,
+        per_layer_usage=_usage(model, executed / tokens),
         routes=routes,
         model=str(model.name_or_path),
+        always_skipped=skipped,
     )
+
+
+def _tapes(
+    model: FlexiDepthForCausalLM, windows: Sequence[Tensor], routes: str, seed: int, report: Callable[[int], None]
+) -> tuple[list[str | Tensor], list[int]]:
+    """What each window's pass is given as routes, and the layers that "static" always skips."""
+    if routes not in ("random", "static"):
+        return [routes] * len(windows), []
+    ran = torch.zeros(model.config.num_routed, dtype=torch.float64)
+    for done, ids in enumerate(windows, start=1):
+        ran += model(ids[:, :-1], use_cache=False, logits_to_keep=1).executed[0].sum(0).double().cpu()
+        report(done)
+    rates = ran / sum(ids.shape[1] - 1 for ids in windows)
+    shapes = [(1, ids.shape[1] - 1) for ids in windows]
+    if routes == "random":
+        generator = torch.Generator().manual_seed(seed)
+        return [random_tape(rates, shape, generator).to(model.device) for shape in shapes], []
+    calibration = list(_first_tokens(windows, _CALIBRATION_TOKENS))
+    skipped = least_harmful(model, calibration, round((1 - rates).sum().item()))
+    fixed: list[str | Tensor] = [static_tape(skipped, len(rates), shape).to(model.device) for shape in shapes]
+    return fixed, [(model.config.routed_layers or [])[number] for number in skipped]
+
+
+def _first_tokens(windows: Sequence[Tensor], tokens: int) -> Iterator[Tensor]:
+    """Whole windows until there are so many tokens."""
+    for ids in windows:
+        if tokens <= 0:
+            return
+        yield ids[:, :-1]
+        tokens -= ids.shape[1] - 1
+
+
+def _usage(model: FlexiDepthForCausalLM, rates: Tensor) -> list[float]:
+    usage = torch.ones(model.config.num_hidden_layers, dtype=torch.float64)
+    usage[model.config.routed_layers] = rates
+    return usage.tolist()
 
 
 def _windows(ids: list[int]) -> Iterator[list[int]]:
@@ -127,7 +174,7 @@ def _windows(ids: list[int]) -> Iterator[list[int]]:
         yield ids[first : first + WINDOW + 1]
 
 
-def _window_sums(model: FlexiDepthForCausalLM, ids: Tensor, routes: str) -> dict[str, Any]:
+def _window_sums(model: FlexiDepthForCausalLM, ids: Tensor, routes: str | Tensor) -> dict[str, Any]:
     """Sums over the predictions of one window. ids: [1, T + 1]"""
     inputs, targets = ids[:, :-1], ids[0, 1:]
     outputs = model(inputs, routes=routes, use_cache=False)

@@ -5,8 +5,10 @@ instant.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from flexidepth.errors import UsageError
@@ -31,6 +33,7 @@ class TrainingSettings:
     adapter_reduction_factor: int = _setting(16, "FFN width / adapter width")
     gate_scaling: str = _setting("scaled", "scaled (FFN by g, adapter by 1 - g) or hard (straight-through)")
     router_order: str = _setting("norm-tanh", "norm-tanh (released code) or tanh-norm (the paper's formula)")
+    sampled_gates: bool = _setting(False, "draw hard gates with their values as probabilities while training")
     objective: str = _setting("distill", "distill (KL to the frozen base model) or lm (next-token loss)")
     skip_penalty: float = _setting(5e-4, "alpha, the weight of the squared sum of gates")
     target_depth: float | None = _setting(
@@ -45,6 +48,12 @@ class TrainingSettings:
     row_length: int = _setting(512, "tokens a row")
     learning_rate: float = _setting(2e-3, "peak of the cosine schedule")
     warmup: float = _setting(0.03, "share of the steps in which the learning rate rises")
+    rows: int | None = _setting(
+        None, "different rows, read again when the steps need more; without it no row comes twice"
+    )
+    hidden_cache: str | None = _setting(
+        None, "directory that keeps what the frozen layers make of the rows, for later epochs and runs"
+    )
     warm_start_steps: int = _setting(110, "regression steps that fit the adapters before the joint stage; 0 for none")
     warm_start_learning_rate: float = _setting(3e-3, "peak learning rate of the regression")
     initial_gate: float = _setting(0.88, "value near which gates start")
@@ -61,6 +70,10 @@ class TrainingSettings:
         for name in ("steps", "batch_rows", "accumulation", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{_flag(name)} must be at least 1, not {getattr(self, name)}")
+        if self.rows is not None and self.rows < self.batch_rows:
+            raise UsageError(f"--rows must be at least one batch ({self.batch_rows}), not {self.rows}")
+        if self.sampled_gates and self.gate_scaling != "hard":
+            raise UsageError("--sampled-gates needs --gate-scaling hard: a scaled gate is no probability")
         if self.row_length < 2:
             raise UsageError(f"--row-length must be at least 2, not {self.row_length}")
         for name in ("kl_fraction", "penalty_ramp", "warmup", "exercise_share"):
@@ -77,7 +90,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class Option:
-    """One settings field as argparse takes it."""
+    """One settings field as argparse takes it; its default is shown, not set, so that a file's value can stand."""
 
     flag: str
     arguments: dict[str, Any]
@@ -87,22 +100,39 @@ def options_of(settings: type) -> list[Option]:
     return [_option(entry) for entry in fields(settings)]
 
 
+def read_settings(path: Path) -> dict[str, Any]:
+    """Values of a JSON file with the names of TrainingSettings' fields, one file an experiment.
+
+    Raises UsageError on a file that is none, and on names that are no setting.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise UsageError(f"no settings at {path}: give a JSON file such as those in analysis/experiments") from None
+    except ValueError as error:
+        raise UsageError(f"{path} is not JSON ({error}): correct it") from None
+    known = {entry.name for entry in fields(TrainingSettings)}
+    unknown = sorted(set(values) - known) if isinstance(values, dict) else ["no object"]
+    if unknown:
+        raise UsageError(f"{path} holds {', '.join(unknown)}, which is no setting: see train --help")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
 def settings_from(settings: type, values: dict[str, Any]) -> Any:
-    return settings(**{entry.name: values[entry.name] for entry in fields(settings)})
+    """A settings value from those of `values` that it has; raises UsageError when one is missing without a default."""
+    for entry in fields(settings):
+        if entry.default is MISSING and entry.name not in values:
+            raise UsageError(f"{_flag(entry.name)} is missing: {entry.metadata['help']}")
+    return settings(**{entry.name: values[entry.name] for entry in fields(settings) if entry.name in values})
 
 
 def _option(entry: Field[Any]) -> Option:
     text = entry.metadata["help"]
     if entry.type == "bool":
-        return Option(_flag(entry.name), {"action": "store_true", "help": text})
-    required = entry.default is MISSING
-    arguments: dict[str, Any] = {"type": _READERS[str(entry.type)], "metavar": entry.name.split("_")[-1].upper()}
-    if required:
-        arguments |= {"required": True, "help": text}
-    else:
-        shown = "" if entry.default is None else " (%(default)s)"
-        arguments |= {"default": entry.default, "help": text + shown}
-    return Option(_flag(entry.name), arguments)
+        return Option(_flag(entry.name), {"action": argparse.BooleanOptionalAction, "help": text})
+    shown = "" if entry.default is MISSING or entry.default is None else f" ({entry.default})"
+    metavar = entry.name.split("_")[-1].upper()
+    return Option(_flag(entry.name), {"type": _READERS[str(entry.type)], "metavar": metavar, "help": text + shown})
 
 
 def _layers(text: str) -> tuple[int, ...]:
@@ -121,6 +151,7 @@ _READERS = {
     "str": str,
     "int": int,
     "float": float,
+    "int | None": int,
     "float | None": float,
     "str | None": str,
     "tuple[int, ...] | None": _layers,

@@ -17,33 +17,22 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch import Tensor
-from torch.utils.data import Dataset
+from tqdm import tqdm
 from transformers import AutoTokenizer, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from flexidepth import base_models, checkpoint, data, warm_start
 from flexidepth.errors import UsageError
+from flexidepth.hidden_cache import HiddenCache, hidden_cache
 from flexidepth.losses import distillation_loss, language_model_loss, skip_loss
 from flexidepth.modeling import FlexiDepthForCausalLM
 from flexidepth.penalty import Penalty
 from flexidepth.settings import TrainingSettings
+from flexidepth.training_rows import TrainingRows
 
 _PENALTY_FILE = "penalty.json"
 _RECORD_FILE = "training.json"
-
-
-class PackedRows(Dataset):
-    """Rows of token ids, every token also a label."""
-
-    def __init__(self, rows: np.ndarray) -> None:
-        self.rows = rows  # [N, T]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        ids = torch.from_numpy(self.rows[index].astype(np.int64))
-        return {"input_ids": ids, "labels": ids.clone()}
 
 
 class FlexiDepthTrainer(Trainer):
@@ -76,10 +65,9 @@ class FlexiDepthTrainer(Trainer):
         distilling = self.settings.objective == "distill"
         positions, weight = self._positions(counted.shape[1]) if model.training and distilling else (slice(0, -1), 1.0)
         outputs = model(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs.get("attention_mask"),
+            **self._inputs(inputs, distilling),
             logits_to_keep=torch.arange(labels.shape[1], device=labels.device)[positions],
-            with_teacher=distilling,
+            sampled=model.training and self.settings.sampled_gates,
             use_cache=False,
         )
         if distilling:
@@ -93,6 +81,14 @@ class FlexiDepthTrainer(Trainer):
             if self.args.average_tokens_across_devices and num_items_in_batch is not None:
                 loss = loss * self.accelerator.num_processes  # the mean over processes undoes it
         return (loss, outputs) if return_outputs else loss
+
+    def _inputs(self, inputs: dict[str, Tensor], distilling: bool) -> dict[str, Any]:
+        """What the model starts from: token ids, or the hidden states that the frozen half makes of them."""
+        if "hidden" not in inputs:
+            return {"input_ids": inputs["input_ids"], "with_teacher": distilling}
+        model = self._flexidepth
+        kept = {"inputs_embeds": inputs["hidden"].to(model.dtype), "first_layer": model.config.first_routed}
+        return kept | ({"teacher_hidden_state": inputs["teacher_hidden_state"].to(model.dtype)} if distilling else {})
 
     def _positions(self, length: int) -> tuple[Any, float]:
         """A random share of the positions 0 .. length-1, and the factor that keeps the sum's expectation."""
@@ -200,14 +196,8 @@ def train(settings: TrainingSettings, *, resume: bool = False) -> Path:
     if begun and not resume:
         raise UsageError(f"{out} holds a run already: go on with --resume, or choose another --out")
     model, tokenizer = prepare(settings)
-    rows = data.packed_rows(
-        data.mixed(settings.data, settings.seed, settings.exercise_share),
-        tokenizer,
-        row_length=settings.row_length,
-        rows=(settings.steps * settings.accumulation + settings.warm_start_steps) * settings.batch_rows,
-    )
     started = time.monotonic()
-    warm_rows, joint_rows = np.split(rows, [settings.warm_start_steps * settings.batch_rows])
+    warm_rows, joint_rows = _rows(settings, tokenizer)
     warm: dict[str, Any] = {}
     if settings.start_from is not None:
         checkpoint.attach(model, Path(settings.start_from) / checkpoint.WEIGHTS_FILE)
@@ -215,6 +205,7 @@ def train(settings: TrainingSettings, *, resume: bool = False) -> Path:
         warm = {"mean_gate": warm_start.centre_gates(model, first, gate=settings.initial_gate)}
     elif settings.warm_start_steps and not resume:
         warm = _warm_start(model, warm_rows, settings)
+    cache = _kept_states(model, joint_rows, settings)
 
     if settings.checkpointing:
         recompute_activations(model)
@@ -222,7 +213,7 @@ def train(settings: TrainingSettings, *, resume: bool = False) -> Path:
         settings,
         model=model,
         args=training_arguments(settings, out / "state"),
-        train_dataset=PackedRows(joint_rows),
+        train_dataset=TrainingRows(joint_rows, cache),
     )
     trainer.train(resume_from_checkpoint=True if resume else None)
     if trainer.is_world_process_zero():
@@ -237,6 +228,39 @@ def train(settings: TrainingSettings, *, resume: bool = False) -> Path:
         checkpoint.save(model, out, base=settings.base, training={"tokens": record["tokens"], "seed": settings.seed})
         (out / _RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return out
+
+
+def _rows(settings: TrainingSettings, tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the regression and of the joint stage, each [N, T]."""
+    warm = settings.warm_start_steps * settings.batch_rows
+    wanted = settings.steps * settings.accumulation * settings.batch_rows * PartialState().num_processes
+    joint = wanted if settings.rows is None else min(settings.rows, wanted)
+    rows = data.packed_rows(
+        data.mixed(settings.data, settings.seed, settings.exercise_share),
+        tokenizer,
+        row_length=settings.row_length,
+        rows=warm + joint,
+    )
+    return rows[:warm], rows[warm:]
+
+
+def _kept_states(model: FlexiDepthForCausalLM, rows: np.ndarray, settings: TrainingSettings) -> HiddenCache | None:
+    """The hidden states of the joint stage's rows, made by the first process for all."""
+    if settings.hidden_cache is None:
+        return None
+    directory = Path(settings.hidden_cache)
+    with (
+        PartialState().main_process_first(),
+        tqdm(total=len(rows), unit="row", desc="hidden states", disable=None) as bar,
+    ):
+        return hidden_cache(
+            model,
+            rows,
+            directory,
+            fingerprint=checkpoint.base_fingerprint(model),
+            batch_rows=settings.batch_rows,
+            report=lambda done, _: bar.update(done - bar.n),
+        )
 
 
 def _record_of(directory: str | None) -> dict[str, Any] | None:
@@ -256,11 +280,12 @@ def _warm_start(model: FlexiDepthForCausalLM, rows: np.ndarray, settings: Traini
     def report(step: int, errors: list[float]) -> None:
         history.append(sum(errors) / len(errors))
         if step % settings.log_every == 0:
-            print(f"warm start {step + 1}/{len(batches)}: mean relative error {history[-1]:.3f}", flush=True)  # noqa: T201
+            said = f"warm start {step + 1}/{len(batches)}: {history[-1]:.1%} of the skipping cost left"
+            print(said, flush=True)  # noqa: T201
 
     errors = warm_start.fit_adapters(model, batches, learning_rate=settings.warm_start_learning_rate, report=report)
     gates = warm_start.centre_gates(model, batches[0], gate=settings.initial_gate)
-    return {"relative_error": errors, "mean_gate": gates, "curve": history}
+    return {"cost_left": errors, "mean_gate": gates, "curve": history}
 
 
 def training_arguments(settings: TrainingSettings, out: Path | str) -> TrainingArguments:

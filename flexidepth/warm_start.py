@@ -1,7 +1,8 @@
 """Initial routers and adapters, fitted to the frozen base model before joint training.
 
-Each adapter learns, by regression, what its layer adds to the residual stream; each router is set so that its gates
-start near a given value. Knows rows of token ids and the model; knows no trainer and no loss of the joint stage.
+Each adapter learns, by regression, what its layer adds to the residual stream, errors weighed by what they would cost
+in the model's predictions (sensitivity.py); each router is set so that its gates start near a given value. Knows rows
+of token ids and the model; knows no trainer and no loss of the joint stage.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from torch import Tensor, nn
 
 from flexidepth.layer import FlexiDepthDecoderLayer
 from flexidepth.modeling import FlexiDepthForCausalLM
+from flexidepth.sensitivity import cost, sensitivities
 
+_COST_SCALE = 0.1  # nats
+_SENSITIVITY_BATCHES = 2
 Report = Callable[[int, list[float]], None]
 
 
@@ -51,27 +55,38 @@ def base_updates(model: FlexiDepthForCausalLM, input_ids: Tensor) -> list[tuple[
 def fit_adapters(
     model: FlexiDepthForCausalLM, batches: list[Tensor], *, learning_rate: float, report: Report = lambda *_: None
 ) -> list[float]:
-    """One AdamW step a batch on the relative squared error, all adapters at once. Returns the last error per layer."""
+    """One AdamW step a batch, all adapters at once, on the approximate cost in nats of skipping a layer.
+
+    Returns, per layer, the share of that cost which the adapter leaves, 1.0 being an adapter that adds nothing.
+    """
     layers = routed(model)
+    factors = sensitivities(model, batches[:_SENSITIVITY_BATCHES])
     adapters = [parameter for layer in layers for parameter in layer.router_proj.parameters()]
     optimizer = torch.optim.AdamW(adapters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(batches))
-    errors: list[float] = []
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(batches), eta_min=0.1 * learning_rate)
+    left: list[float] = []
     for step, input_ids in enumerate(batches):
-        losses = []
-        for layer, (hidden, update) in zip(layers, base_updates(model, input_ids), strict=True):
+        losses, without = [], []
+        for layer, factor, (hidden, update) in zip(layers, factors, base_updates(model, input_ids), strict=True):
             fitted = layer.router_proj(layer.post_attention_layernorm(hidden))
-            # Per token, so that the few tokens with huge updates do not drown all others.
-            losses.append(((fitted - update).square().sum(-1) / update.square().sum(-1).clamp_min(1e-6)).mean())
+            losses.append(_bounded(cost(factor, fitted - update, hidden + update)))
+            without.append(_bounded(cost(factor, update, hidden + update)))
         optimizer.zero_grad()
         torch.stack(losses).sum().backward()
-        torch.nn.utils.clip_grad_norm_(adapters, 1.0 * len(layers))
+        torch.nn.utils.clip_grad_norm_(adapters, 1.0)
         optimizer.step()
         schedule.step()
-        errors = [loss.item() for loss in losses]
-        report(step, errors)
+        left = (torch.stack(losses).detach() / torch.stack(without)).tolist()
+        report(step, left)
     optimizer.zero_grad()
-    return errors
+    return left
+
+
+def _bounded(costs: Tensor) -> Tensor:
+    """Mean of costs, those far above the scale counted by their logarithm: such tokens will run the layer anyway, and
+    the adapter should serve those that skip it.
+    """
+    return (_COST_SCALE * torch.log1p(costs / _COST_SCALE)).mean()
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ def directory(tmp_path):
             "log_every": 1,
             "seed": 3,
         },
-        "warm_start": {"relative_error": [0.5, 0.7]},
+        "warm_start": {"cost_left": [0.5, 0.7]},
         "tokens": {"warm_start": 1000, "joint": 2_500_000},
         "seconds": 600.0,
         "log": LOG,

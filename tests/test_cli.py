@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from flexidepth import checkpoint
+from flexidepth import checkpoint, cli
 from flexidepth.cli import main
+from flexidepth.settings import TrainingSettings, read_settings, settings_from
 from flexidepth.trace import TokenStep
 from tests.conftest import OWN
 
@@ -150,3 +151,28 @@ def test_the_bundled_model_uses_between_15_and_30_layers(capsys):
 @pytest.mark.xfail(reason="the first checkpoint loses this fact: it needs more training", strict=True)
 def test_the_bundled_model_knows_the_capital_of_france(capsys):
     assert "Paris" in "".join(line["text"] for line in bundled(capsys))
+
+
+def test_a_settings_file_is_overridden_by_what_is_typed_alone(tmp_path):
+    path = tmp_path / "experiment.json"
+    path.write_text(json.dumps({"steps": 7, "seed": 3, "routed_layers": [2, 3], "checkpointing": True}))
+    options = cli._parser().parse_args(["train", "--settings", str(path), "--out", "x", "--seed", "0"])
+    found = settings_from(TrainingSettings, read_settings(options.settings) | vars(options))
+    assert found == TrainingSettings(out="x", steps=7, seed=0, routed_layers=(2, 3), checkpointing=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"step": 3}', "step, which is no setting"),
+        ("[1]", "no object"),
+        ("{", "is not JSON"),
+        (None, "no settings at"),
+    ],
+)
+def test_bad_settings_files_are_refused(tmp_path, capsys, content, words):
+    path = tmp_path / "experiment.json"
+    if content is not None:
+        path.write_text(content)
+    assert main(["train", "--settings", str(path), "--out", "x"]) == 2
+    assert words in capsys.readouterr().err

@@ -17,6 +17,7 @@ import flexidepth
 from flexidepth import checkpoint, training, warm_start
 from flexidepth.errors import UsageError
 from flexidepth.settings import TrainingSettings
+from flexidepth.training_rows import TrainingRows
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +60,7 @@ def losses(settings, rows, batch_rows, accumulation):
         settings,
         model=model,
         args=training.training_arguments(settings, settings.out),
-        train_dataset=training.PackedRows(rows),
+        train_dataset=TrainingRows(rows),
     )
     trainer.train()
     entry = next(entry for entry in trainer.state.log_history if "loss" in entry)
@@ -80,6 +81,17 @@ def test_loss_and_step_are_the_same_under_accumulation(settings, objective):
     assert whole["grad_norm"] == pytest.approx(parts["grad_norm"], rel=1e-3)
     for name, tensor in one_step.items():
         torch.testing.assert_close(tensor, four_steps[name], atol=2e-4, rtol=1e-2)
+
+
+def test_training_from_kept_states_takes_the_steps_of_plain_training(settings, tmp_path):
+    settings = replace(settings, rows=12, steps=6, kl_fraction=1.0)  # 12 rows, read twice
+    plain = training.train(replace(settings, out=str(tmp_path / "plain")))
+    kept = training.train(replace(settings, out=str(tmp_path / "kept"), hidden_cache=str(tmp_path / "hidden")))
+    for name, tensor in load_file(plain / "flexidepth.safetensors").items():
+        torch.testing.assert_close(tensor, load_file(kept / "flexidepth.safetensors")[name], atol=0.02, rtol=0.05)
+    plain_log, kept_log = (json.loads((out / "training.json").read_text())["log"] for out in (plain, kept))
+    for one, other in zip(plain_log, kept_log, strict=True):
+        assert one["kl_loss"] == pytest.approx(other["kl_loss"], rel=0.02)
 
 
 def test_a_run_from_start_to_checkpoint(settings):

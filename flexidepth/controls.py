@@ -1,0 +1,55 @@
+"""The two controls of routing: the same layers at the same rates, chosen without looking at the token.
+
+Given the rates at which the routers run their layers, "random" draws each token's layers at those rates, and "static"
+always skips the same layers, as many as the routers skip on average, chosen to harm least. Both go through the trained
+adapters: what they lack is the choice alone. Knows tensors and the model; knows no files and no scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from flexidepth.modeling import FlexiDepthForCausalLM
+
+
+def random_tape(rates: Tensor, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """[*shape, R] bool: every routed layer runs with its rate (R values in 0..1), independently for each token."""
+    return torch.rand(*shape, len(rates), generator=generator) < rates.cpu().float()
+
+
+def static_tape(skipped: Sequence[int], routed: int, shape: Sequence[int]) -> Tensor:
+    """[*shape, R] bool: the given routed layers (numbers 0 .. R-1) never run, all others always do."""
+    tape = torch.ones(*shape, routed, dtype=torch.bool)
+    tape[..., list(skipped)] = False
+    return tape
+
+
+@torch.inference_mode()
+def least_harmful(model: FlexiDepthForCausalLM, windows: Sequence[Tensor], count: int) -> list[int]:
+    """The `count` routed layers (numbers 0 .. R-1) to skip always, found greedily by KL to the base on [1, T] windows.
+
+    Each choice is made with the earlier ones in place, as the best subset of a larger size need not be the sum of the
+    best single layers.
+    """
+    base = [F.log_softmax(model(ids, routes="all", use_cache=False).logits[0].float(), dim=-1) for ids in windows]
+    chosen: list[int] = []
+    for _ in range(count):
+        rest = [layer for layer in range(model.config.num_routed) if layer not in chosen]
+        chosen.append(min(rest, key=lambda layer: _divergence(model, windows, base, [*chosen, layer])))
+    return sorted(chosen)
+
+
+def _divergence(
+    model: FlexiDepthForCausalLM, windows: Sequence[Tensor], base: Sequence[Tensor], skipped: list[int]
+) -> float:
+    """Sum over tokens of KL(base || model with these layers skipped), nats."""
+    total = 0.0
+    for ids, expected in zip(windows, base, strict=True):
+        tape = static_tape(skipped, model.config.num_routed, ids.shape).to(model.device)
+        logits = model(ids, routes=tape, use_cache=False).logits[0]
+        total += F.kl_div(F.log_softmax(logits.float(), dim=-1), expected, log_target=True, reduction="sum").item()
+    return total
