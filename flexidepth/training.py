@@ -11,7 +11,6 @@ import json
 import time
 from collections import defaultdict
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,9 +19,9 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 from tqdm import tqdm
-from transformers import AutoTokenizer, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
-from flexidepth import base_models, checkpoint, data, warm_start
+from flexidepth import checkpoint, data, starting_point
 from flexidepth.errors import UsageError
 from flexidepth.hidden_cache import HiddenCache, hidden_cache
 from flexidepth.losses import distillation_loss, language_model_loss, skip_loss
@@ -90,6 +89,28 @@ class FlexiDepthTrainer(Trainer):
         kept = {"inputs_embeds": inputs["hidden"].to(model.dtype), "first_layer": model.config.first_routed}
         return kept | ({"teacher_hidden_state": inputs["teacher_hidden_state"].to(model.dtype)} if distilling else {})
 
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW with one learning rate for adapters and one for routers, whose common drift moves every token's
+        depth.
+        """
+        if self.optimizer is None:
+            wrapped = cast("torch.nn.Module", model or self.model)
+            named = [pair for pair in wrapped.named_parameters() if pair[1].requires_grad]
+            routers = [parameter for name, parameter in named if ".router." in name]
+            adapters = [parameter for name, parameter in named if ".router." not in name]
+            groups: list[dict[str, Any]] = [{"params": adapters}, {"params": routers}]
+            settings, args = self.settings, self.args
+            if settings.router_learning_rate is not None:
+                groups[1]["lr"] = settings.router_learning_rate
+            self.optimizer = torch.optim.AdamW(
+                groups,
+                lr=settings.learning_rate,
+                betas=(args.adam_beta1, args.adam_beta2),
+                eps=args.adam_epsilon,
+                weight_decay=args.weight_decay,
+            )
+        return self.optimizer
+
     def _positions(self, length: int) -> tuple[Any, float]:
         """A random share of the positions 0 .. length-1, and the factor that keeps the sum's expectation."""
         kept = max(1, round(length * self.settings.kl_fraction))
@@ -146,34 +167,6 @@ class _PenaltyStep(TrainerCallback):
         self.trainer.move_penalty()
 
 
-def prepare(settings: TrainingSettings) -> tuple[FlexiDepthForCausalLM, Any]:
-    """The frozen base model with fresh routers and adapters, and its tokenizer."""
-    path = base_models.base_directory(settings.base)
-    layers = checkpoint.base_config(path).num_hidden_layers
-    routed = settings.routed_layers or tuple(range(layers // 2, layers))
-    own = {
-        "routed_layers": list(routed),
-        "router_reduction_factor": settings.router_reduction_factor,
-        "adapter_reduction_factor": settings.adapter_reduction_factor,
-        "threshold": 0.5,
-        "gate_scaling": settings.gate_scaling,
-        "router_order": settings.router_order,
-    }
-    model = checkpoint.from_base(path, own, device=checkpoint.resolve_device("auto"), dtype=settings.dtype)
-    freeze_base(model)
-    return model, AutoTokenizer.from_pretrained(path)
-
-
-def freeze_base(model: FlexiDepthForCausalLM) -> None:
-    """Leaves gradients to routers and adapters alone, and keeps those in float32: AdamW loses small updates in
-    bfloat16.
-    """
-    model.requires_grad_(False)
-    for parameter in checkpoint.trained_state(model).values():
-        parameter.data = parameter.data.float()
-        parameter.requires_grad_(True)
-
-
 def recompute_activations(model: FlexiDepthForCausalLM) -> None:
     """Activation checkpointing, non-reentrant: the reentrant kind would cut the gates' gradient, and so the
     penalty's.
@@ -195,16 +188,10 @@ def train(settings: TrainingSettings, *, resume: bool = False) -> Path:
         raise UsageError(f"{out} holds no saved state: leave --resume out to start a run there")
     if begun and not resume:
         raise UsageError(f"{out} holds a run already: go on with --resume, or choose another --out")
-    model, tokenizer = prepare(settings)
+    model, tokenizer = starting_point.prepare(settings)
     started = time.monotonic()
     warm_rows, joint_rows = _rows(settings, tokenizer)
-    warm: dict[str, Any] = {}
-    if settings.start_from is not None:
-        checkpoint.attach(model, Path(settings.start_from) / checkpoint.WEIGHTS_FILE)
-        first = torch.from_numpy(joint_rows[: settings.batch_rows].astype(np.int64)).to(model.device)
-        warm = {"mean_gate": warm_start.centre_gates(model, first, gate=settings.initial_gate)}
-    elif settings.warm_start_steps and not resume:
-        warm = _warm_start(model, warm_rows, settings)
+    start = {} if resume else starting_point.fit(model, warm_rows, joint_rows, settings)
     cache = _kept_states(model, joint_rows, settings)
 
     if settings.checkpointing:
@@ -220,8 +207,12 @@ def train(settings: TrainingSettings, *, resume: bool = False) -> Path:
         record = {
             "settings": asdict(settings),
             "before": _record_of(settings.start_from),
-            "warm_start": warm,
-            "tokens": {"warm_start": int(warm_rows.size), "joint": int(joint_rows.size)},
+            "start": start,
+            "tokens": {
+                "warm_start": int(warm_rows.size),
+                "joint": _rows_seen(settings) * settings.row_length,
+                "different": int(joint_rows.size),
+            },
             "seconds": time.monotonic() - started,
             "log": [entry for entry in trainer.state.log_history if "loss" in entry],
         }
@@ -232,9 +223,9 @@ def train(settings: TrainingSettings, *, resume: bool = False) -> Path:
 
 def _rows(settings: TrainingSettings, tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the regression and of the joint stage, each [N, T]."""
-    warm = settings.warm_start_steps * settings.batch_rows
-    wanted = settings.steps * settings.accumulation * settings.batch_rows * PartialState().num_processes
-    joint = wanted if settings.rows is None else min(settings.rows, wanted)
+    warm = 0 if settings.start_from else settings.warm_start_steps * settings.batch_rows
+    seen = _rows_seen(settings)
+    joint = seen if settings.rows is None else min(settings.rows, seen)
     rows = data.packed_rows(
         data.mixed(settings.data, settings.seed, settings.exercise_share),
         tokenizer,
@@ -242,6 +233,11 @@ def _rows(settings: TrainingSettings, tokenizer: Any) -> tuple[np.ndarray, np.nd
         rows=warm + joint,
     )
     return rows[:warm], rows[warm:]
+
+
+def _rows_seen(settings: TrainingSettings) -> int:
+    """Rows that the joint stage reads in all its steps and processes, rows read again counted again."""
+    return settings.steps * settings.accumulation * settings.batch_rows * PartialState().num_processes
 
 
 def _kept_states(model: FlexiDepthForCausalLM, rows: np.ndarray, settings: TrainingSettings) -> HiddenCache | None:
@@ -267,25 +263,6 @@ def _record_of(directory: str | None) -> dict[str, Any] | None:
     """The training record of the checkpoint that a run started from, so that a result tells its whole history."""
     path = Path(directory or "") / _RECORD_FILE
     return json.loads(path.read_text(encoding="utf-8")) if directory and path.is_file() else None
-
-
-def _warm_start(model: FlexiDepthForCausalLM, rows: np.ndarray, settings: TrainingSettings) -> dict[str, Any]:
-    device = model.device
-    batches = [
-        torch.from_numpy(rows[first : first + settings.batch_rows].astype(np.int64)).to(device)
-        for first in islice(range(0, len(rows), settings.batch_rows), settings.warm_start_steps)
-    ]
-    history: list[float] = []
-
-    def report(step: int, errors: list[float]) -> None:
-        history.append(sum(errors) / len(errors))
-        if step % settings.log_every == 0:
-            said = f"warm start {step + 1}/{len(batches)}: {history[-1]:.1%} of the skipping cost left"
-            print(said, flush=True)  # noqa: T201
-
-    errors = warm_start.fit_adapters(model, batches, learning_rate=settings.warm_start_learning_rate, report=report)
-    gates = warm_start.centre_gates(model, batches[0], gate=settings.initial_gate)
-    return {"cost_left": errors, "mean_gate": gates, "curve": history}
 
 
 def training_arguments(settings: TrainingSettings, out: Path | str) -> TrainingArguments:

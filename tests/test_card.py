@@ -34,13 +34,13 @@ def directory(tmp_path):
             "log_every": 1,
             "seed": 3,
         },
-        "warm_start": {"cost_left": [0.5, 0.7]},
+        "start": {"cost_left": [0.5, 0.7]},
         "tokens": {"warm_start": 1000, "joint": 2_500_000},
         "seconds": 600.0,
         "log": LOG,
         "notes": ["It went well."],
     }
-    later = record | {"settings": record["settings"] | {"start_from": "/somewhere"}, "warm_start": {}, "notes": []}
+    later = record | {"settings": record["settings"] | {"start_from": "/somewhere"}, "start": {}, "notes": []}
     record = later | {"before": record, "tokens": {"warm_start": 0, "joint": 7000}}
     usage = [1.0, 1.0, 0.25, 0.75]
     score = {
@@ -73,7 +73,7 @@ def test_card_states_the_recorded_numbers(directory):
         assert words in text
     assert "| seed | 3 |" in text
     assert "1. adapters fitted" in text
-    assert "(mean relative error 0.60); 2,500,000 tokens in 20 steps" in text
+    assert "(60% of the cost left); 2,500,000 tokens in 20 steps" in text
     assert "seed 3. It went well.\n2. adapters from the stage before, fresh routers; 7,000 tokens" in text
     assert "/somewhere" not in text
 

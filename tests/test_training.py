@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import flexidepth
-from flexidepth import checkpoint, training, warm_start
+from flexidepth import checkpoint, starting_point, training, warm_start
 from flexidepth.errors import UsageError
 from flexidepth.settings import TrainingSettings
 from flexidepth.training_rows import TrainingRows
@@ -52,7 +52,7 @@ def losses(settings, rows, batch_rows, accumulation):
     """The logged numbers and the trained weights after one step."""
     once = {"steps": 1, "kl_fraction": 1.0, "penalty_ramp": 0.0}
     settings = replace(settings, batch_rows=batch_rows, accumulation=accumulation, **once)
-    model, _ = training.prepare(settings)
+    model, _ = starting_point.prepare(settings)
     torch.manual_seed(3)
     for parameter in checkpoint.trained_state(model).values():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -98,10 +98,10 @@ def test_a_run_from_start_to_checkpoint(settings):
     out = training.train(settings)
     record = json.loads((out / "training.json").read_text())
     assert record["settings"]["seed"] == 0
-    assert record["tokens"] == {"warm_start": 4 * 4 * 32, "joint": 6 * 4 * 32}
+    assert record["tokens"] == {"warm_start": 4 * 4 * 32, "joint": 6 * 4 * 32, "different": 6 * 4 * 32}
     assert len(record["log"]) == 6
     assert {"kl_loss", "skip_loss", "mean_layers_used", "penalty"} <= set(record["log"][0])
-    assert record["warm_start"]["curve"][-1] < record["warm_start"]["curve"][0]
+    assert record["start"]["curve"][-1] < record["start"]["curve"][0]
     model, _ = flexidepth.load(out)
     base = checkpoint.from_base(Path(settings.base), record_config(out))
     for name, tensor in model.named_parameters():
@@ -113,6 +113,55 @@ def test_a_run_from_start_to_checkpoint(settings):
 
 def record_config(out):
     return json.loads((out / "flexidepth.json").read_text())["config"]
+
+
+def test_priced_routers_and_sampled_gates_hold_a_target_depth(settings):
+    settings = replace(
+        settings,
+        gate_scaling="hard",
+        sampled_gates=True,
+        target_depth=3.0,
+        cost_steps=20,
+        rows=80,
+        steps=120,
+        router_learning_rate=3e-3,
+        skip_penalty=0.1,
+    )
+    record = json.loads((training.train(settings) / "training.json").read_text())
+    assert record["start"]["price"] > 0
+    assert len(record["start"]["skip_cost"]) == 2
+    assert record["tokens"]["joint"] == 6 * record["tokens"]["different"]
+    depths = [entry["mean_layers_used"] for entry in record["log"]]
+    assert sum(depths[-30:]) / 30 == pytest.approx(3.0, abs=0.25)
+
+
+def test_a_second_stage_takes_routers_and_adapters(settings, tmp_path):
+    first = training.train(settings)
+    still = replace(
+        settings, out=str(tmp_path / "second"), start_from=str(first), keep_routers=True, steps=1, learning_rate=0.0
+    )
+    second = training.train(still)
+    for name, tensor in load_file(first / "flexidepth.safetensors").items():
+        assert torch.equal(tensor, load_file(second / "flexidepth.safetensors")[name]), name
+    record = json.loads((second / "training.json").read_text())
+    assert record["before"]["settings"]["steps"] == settings.steps
+    assert record["tokens"]["warm_start"] == 0
+
+
+def test_routers_have_a_learning_rate_of_their_own(settings):
+    model, _ = starting_point.prepare(settings)
+    settings = replace(settings, router_learning_rate=1e-4)
+    trainer = training.FlexiDepthTrainer(
+        settings,
+        model=model,
+        args=training.training_arguments(settings, settings.out),
+        train_dataset=TrainingRows(np.zeros((4, 32), dtype=np.int32)),
+    )
+    adapters, routers = trainer.create_optimizer().param_groups
+    assert (adapters["lr"], routers["lr"]) == (settings.learning_rate, 1e-4)
+    layers = [layer for layer in model.model.layers if hasattr(layer, "router")]
+    assert {*map(id, routers["params"])} == {id(p) for layer in layers for p in layer.router.parameters()}
+    assert {*map(id, adapters["params"])} == {id(p) for layer in layers for p in layer.router_proj.parameters()}
 
 
 @pytest.mark.parametrize("target_depth", [None, 3.0])
@@ -149,7 +198,7 @@ def test_penalty_lowers_depth_and_ramps(settings):
 
 
 def test_warm_start_fits_updates_and_centres_gates(settings):
-    model, _ = training.prepare(settings)
+    model, _ = starting_point.prepare(settings)
     rows = torch.randint(0, 256, (30, 4, 32), generator=torch.Generator().manual_seed(0))
     seen = []
     errors = warm_start.fit_adapters(model, list(rows), learning_rate=1e-2, report=lambda _, e: seen.append(sum(e)))
@@ -177,6 +226,10 @@ def test_nothing_to_resume_is_said(settings):
         {"initial_gate": 1.0},
         {"skip_penalty": float("nan")},
         {"row_length": 1},
+        {"rows": 2},
+        {"sampled_gates": True},
+        {"cost_steps": 4},
+        {"keep_routers": True},
     ],
 )
 def test_settings_out_of_range_are_refused(settings, change):
