@@ -1,7 +1,7 @@
 """FlexiDepth: every token decides which layers of a Llama-family model it runs through.
 
-Importing this package loads no torch: names resolve on first use, and the model types register themselves with the
-Auto classes as soon as those are imported, by whom and whenever that may be.
+Importing this package loads no torch: names resolve on first use, and the Auto classes know the model types, whoever
+imports them, whenever.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ _HOMES = {
     "generate": "flexidepth.generation",
     "FlexiDepthConfig": "flexidepth.configuration",
     "FlexiDepthForCausalLM": "flexidepth.modeling",
+    "DDLlamaConfig": "flexidepth.configuration",
+    "DDLlamaForCausalLM": "flexidepth.modeling",
     "TokenStep": "flexidepth.trace",
     "Trace": "flexidepth.trace",
 }
@@ -35,20 +37,24 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_HOMES[name]), name)
 
 
-@when_imported("transformers.models.auto.modeling_auto")
-def _register_models(auto: Any) -> None:
-    from transformers import AutoConfig
-
-    from flexidepth.configuration import DDLlamaConfig, FlexiDepthConfig
-    from flexidepth.modeling import DDLlamaForCausalLM, FlexiDepthForCausalLM
-
-    for config, model in ((FlexiDepthConfig, FlexiDepthForCausalLM), (DDLlamaConfig, DDLlamaForCausalLM)):
-        AutoConfig.register(config.model_type, config, exist_ok=True)
-        auto.AutoModelForCausalLM.register(config, model, exist_ok=True)
+# transformers resolves its own model types by name on first use, from modules transformers.models.TYPE. Ours join that
+# table: a class registered at import would have to be imported then, maybe half-way through the import of its bases.
+_MODEL_TYPES = {
+    "flexidepth": ("FlexiDepthConfig", "FlexiDepthForCausalLM"),
+    "ddllama": ("DDLlamaConfig", "DDLlamaForCausalLM"),
+}
 
 
 @when_imported("transformers.models.auto.configuration_auto")
-def _register_configs(_: Any) -> None:
-    # Half-way through importing the model classes nothing of transformers can be imported yet; they register both.
-    if "transformers.models.auto.modeling_auto" not in sys.modules:
-        import_module("transformers.models.auto.modeling_auto")
+def _name_configs(auto: Any) -> None:
+    for model_type, (config, _) in _MODEL_TYPES.items():
+        sys.modules[f"transformers.models.{model_type}"] = sys.modules[__name__]
+        auto.CONFIG_MAPPING_NAMES[model_type] = config
+
+
+@when_imported("transformers.models.auto.modeling_auto")
+def _name_models(auto: Any) -> None:
+    for model_type, (config, model) in _MODEL_TYPES.items():
+        auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type] = model
+        # Made from the configurations' names; without ours when transformers was imported first.
+        auto.MODEL_FOR_CAUSAL_LM_MAPPING._reverse_config_mapping[config] = model_type

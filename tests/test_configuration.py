@@ -1,5 +1,8 @@
 """Configurations: what is derived, what is refused, and what goes to disk."""
 
+import subprocess
+import sys
+
 import pytest
 from transformers import AutoConfig, LlamaConfig, Qwen2Config
 
@@ -61,3 +64,18 @@ def test_from_base_without_our_fields_is_the_base(tmp_path):
     assert loaded | {"_name_or_path": ""} == config.to_dict()
     with pytest.raises(ConfigError, match="qwen2"):
         FlexiDepthConfig.from_base(Qwen2Config())
+
+
+@pytest.mark.parametrize("first", ["Trainer", "LlamaForCausalLM", "LlamaConfig"])
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_auto_classes_know_the_model_types_whatever_is_imported_first(first, ours_first):
+    """Each of these runs this package's import hooks at another point half-way through the import of transformers."""
+    imports = ["import flexidepth", f"from transformers import {first}"]
+    script = [
+        *(imports if ours_first else reversed(imports)),
+        "from transformers import AutoConfig, AutoModelForCausalLM",
+        "config = AutoConfig.for_model('flexidepth')",
+        "assert AutoModelForCausalLM._model_mapping[type(config)] is flexidepth.FlexiDepthForCausalLM",
+        "assert type(AutoConfig.for_model('ddllama')) is flexidepth.DDLlamaConfig",
+    ]
+    subprocess.run([sys.executable, "-c", "\n".join(script)], check=True)
