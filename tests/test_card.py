@@ -33,15 +33,20 @@ def directory(tmp_path):
             "learning_rate": 0.002,
             "log_every": 1,
             "seed": 3,
+            "gate_scaling": "hard",
+            "sampled_gates": True,
+            "keep_routers": False,
+            "router_learning_rate": None,
+            "target_depth": None,
         },
         "start": {"cost_left": [0.5, 0.7]},
-        "tokens": {"warm_start": 1000, "joint": 2_500_000},
+        "tokens": {"warm_start": 1000, "joint": 2_500_000, "different": 50_000},
         "seconds": 600.0,
         "log": LOG,
         "notes": ["It went well."],
     }
     later = record | {"settings": record["settings"] | {"start_from": "/somewhere"}, "start": {}, "notes": []}
-    record = later | {"before": record, "tokens": {"warm_start": 0, "joint": 7000}}
+    record = later | {"before": record, "tokens": {"warm_start": 0, "joint": 7000, "different": 7000}}
     usage = [1.0, 1.0, 0.25, 0.75]
     score = {
         "documents": 9,
@@ -49,6 +54,8 @@ def directory(tmp_path):
         "nll": 2.2,
         "base_nll": 2.0,
         "kl_to_base": 0.1234,
+        "routes": "learned",
+        "always_skipped": [],
         "mean_layers_used": 3.0,
     }
     score |= {"std_layers_used": 0.5, "num_layers": 4, "per_layer_usage": usage}
@@ -74,8 +81,20 @@ def test_card_states_the_recorded_numbers(directory):
     assert "| seed | 3 |" in text
     assert "1. adapters fitted" in text
     assert "(60% of the cost left); 2,500,000 tokens in 20 steps" in text
-    assert "seed 3. It went well.\n2. adapters from the stage before, fresh routers; 7,000 tokens" in text
+    assert "seed 3. It went well.\n2. adapters from the stage before; 7,000 tokens" in text
+    assert "gates hard and sampled, penalty 0.001" in text
     assert "/somewhere" not in text
+    assert "through the same adapters" not in text, "no controls were scored"
+
+
+def test_controls_are_told_when_they_were_scored(directory):
+    score = json.loads((directory / "held-out.json").read_text())
+    for routes, kl, skipped in (("random", 1.5, []), ("static", 0.75, [3])):
+        control = score | {"routes": routes, "kl_to_base": kl, "always_skipped": skipped}
+        (directory / f"held-out-{routes}.json").write_text(json.dumps(control))
+    text = write_card(directory, "Title", "a machine").read_text()
+    assert "| random, each layer at its learned rate | 3.00 | 2.2000 | 1.5000 |" in text
+    assert "Static skips layers 4." in text
 
 
 def test_curve_runs_from_corner_to_corner():
