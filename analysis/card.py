@@ -156,10 +156,9 @@ def _stage_text(stage: dict[str, Any]) -> str:
     settings, tokens = stage["settings"], stage["tokens"]
     left = stage["start"].get("cost_left")
     parts = [f"{tokens['joint']:,} tokens in {len(stage['log']) * settings['log_every']} steps"]
-    if stage["start"].get("price"):
-        parts.insert(
-            0, f"routers fitted to measured costs of skipping, price {stage['start']['price']:.3f} nats a layer"
-        )
+    price = stage["start"].get("price")
+    if price:
+        parts.insert(0, f"routers fitted to measured costs of skipping, price {price:.3f} nats a layer")
     if left:
         fitted = f"{tokens['warm_start']:,} tokens of regression ({sum(left) / len(left):.0%} of the cost left)"
         parts.insert(0, f"adapters fitted to their layers' own updates in {fitted}")
