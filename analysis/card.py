@@ -129,10 +129,10 @@ def _controls(scores: list[dict[str, Any]]) -> str:
         "static": "static, the same layers for every token",
     }
     rows = "\n".join(
-        f"| {names[score['routes']]} | {score['mean_layers_used']:.2f} | {score['nll']:.4f} | {score['kl_to_base']:.4f} |"
-        for score in scores
+        f"| {names[one['routes']]} | {one['mean_layers_used']:.2f} | {one['nll']:.4f} | {one['kl_to_base']:.4f} |"
+        for one in scores
     )
-    (skipped,) = [score["always_skipped"] for score in scores if score["routes"] == "static"] or [[]]
+    skipped = next((one["always_skipped"] for one in scores if one["routes"] == "static"), [])
     chosen = f" Static skips layers {', '.join(str(layer + 1) for layer in skipped)}." if skipped else ""
     return f"""What the choice by token is worth, through the same adapters (`--routes random`, `--routes static`):
 
