@@ -113,7 +113,7 @@ Versions: {", ".join(f"{name} {number}" for name, number in card["versions"].ite
 
 ## Limits
 
-- One seed and {tokens / 1e6:.1f} million tokens: quality was still rising when training ended.
+- One seed and {tokens / 1e6:.1f} million tokens.
 - A 135-million-parameter model has few layers to spare; the authors' 8-billion one skips more at less cost.
 - Only next-token quality was measured, in English conversations; no benchmark, no other language.
 """

