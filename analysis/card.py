@@ -17,7 +17,7 @@ RECORD_FILE = "training.json"
 SCORE_FILE = "held-out.json"
 CONTROL_FILES = {"random": "held-out-random.json", "static": "held-out-static.json"}
 CURVE_FILE = "loss-curve.svg"
-_PLACES = ("out", "start_from")  # directories on the machine of the training
+_PLACES = ("out", "start_from", "hidden_cache")  # directories on the machine of the training
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,6 @@ def test_the_bundled_model_uses_between_15_and_30_layers(capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="the first checkpoint loses this fact: it needs more training", strict=True)
 def test_the_bundled_model_knows_the_capital_of_france(capsys):
     assert "Paris" in "".join(line["text"] for line in bundled(capsys))
 
