@@ -132,7 +132,7 @@ def _controls(scores: list[dict[str, Any]]) -> str:
         f"| {names[one['routes']]} | {one['mean_layers_used']:.2f} | {one['nll']:.4f} | {one['kl_to_base']:.4f} |"
         for one in scores
     )
-    skipped = next((one["always_skipped"] for one in scores if one["routes"] == "static"), [])
+    skipped: list[int] = next((one["always_skipped"] for one in scores if one["routes"] == "static"), [])
     chosen = f" Static skips layers {', '.join(str(layer + 1) for layer in skipped)}." if skipped else ""
     return f"""What the choice by token is worth, through the same adapters (`--routes random`, `--routes static`):
 
