@@ -209,4 +209,11 @@ def _train(options: argparse.Namespace) -> None:
     settings = settings_from(TrainingSettings, given | vars(options))
     from flexidepth.training import train
 
-    print(train(settings, resume=options.resume))
+    out = train(settings, resume=options.resume)
+    from accelerate import PartialState
+
+    state = PartialState()
+    if state.is_main_process:
+        print(out)
+    state.wait_for_everyone()
+    state.destroy_process_group()  # left to the interpreter's end, its threads may abort the process

@@ -148,7 +148,8 @@ class FlexiDepthTrainer(Trainer):
         source = self._flexidepth.state_dict() if state_dict is None else state_dict
         kept = {name: tensor for name, tensor in source.items() if ".router" in name}
         super()._save(output_dir, kept)
-        (Path(output_dir or self.settings.out) / _PENALTY_FILE).write_text(json.dumps(asdict(self.penalty)))
+        if self.args.should_save:  # every process comes here, and the first one alone makes the directory
+            (Path(output_dir or self.settings.out) / _PENALTY_FILE).write_text(json.dumps(asdict(self.penalty)))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)

@@ -242,12 +242,13 @@ def test_settings_out_of_range_are_refused(settings, change):
 
 def test_two_processes_take_the_steps_of_one_with_accumulation(settings, tmp_path):
     common = {"steps": 3, "batch_rows": 2, "kl_fraction": 1.0, "skip_penalty": 0.1, "penalty_ramp": 0.0, "rows": 12}
+    common["hidden_cache"] = str(tmp_path / "hidden")  # made by one process first, read by all
     training.train(replace(settings, out=str(tmp_path / "one"), accumulation=2, **common))
     file = tmp_path / "settings.json"
-    shared = asdict(replace(settings, out=str(tmp_path / "two"), hidden_cache=str(tmp_path / "hidden"), **common))
+    shared = asdict(replace(settings, out=str(tmp_path / "two"), **common))
     file.write_text(json.dumps(shared))
     # What accelerate launch starts on GPUs; on CPUs alone it would start one process.
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command = [*launch, "-m", "flexidepth", "train", "--settings", str(file)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -255,4 +256,4 @@ def test_two_processes_take_the_steps_of_one_with_accumulation(settings, tmp_pat
     one, two = (json.loads((tmp_path / name / "training.json").read_text())["log"] for name in ("one", "two"))
     assert len(one) == len(two) == 3
     for name in ("loss", "kl_loss", "skip_loss", "mean_layers_used", "grad_norm"):
-        assert [entry[name] for entry in one] == pytest.approx([entry[name] for entry in two], rel=5e-3), name
+        assert [entry[name] for entry in one] == pytest.approx([entry[name] for entry in two], rel=1e-3), name
