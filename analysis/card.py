@@ -1,6 +1,6 @@
-"""A training record and a held-out score -> the checkpoint's card: README.md and its loss curve as SVG.
+"""A training record and held-out scores -> the checkpoint's card: README.md and its loss curve as SVG.
 
-Every number in the card comes from these two files. Knows no torch, no model and no page.
+Every number in the card comes from these files. Knows no torch, no model and no page.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from flexidepth.errors import UsageError
 
 RECORD_FILE = "training.json"
 SCORE_FILE = "held-out.json"
-CONTROL_FILES = {"random": "held-out-random.json", "static": "held-out-static.json"}
+CONTROL_FILES = ("held-out-random.json", "held-out-static.json")
 CURVE_FILE = "loss-curve.svg"
 _PLACES = ("out", "start_from", "hidden_cache")  # directories on the machine of the training
 
@@ -39,7 +39,7 @@ def write_card(directory: Path, title: str, hardware: str) -> Path:
         directory / SCORE_FILE, f"python -m flexidepth score held-out:sharegpt --json > {directory / SCORE_FILE}"
     )
     checkpoint = _read(directory / "flexidepth.json", "save the checkpoint again")
-    controls = [_read(directory / name, "") for name in CONTROL_FILES.values() if (directory / name).is_file()]
+    controls = [_read(directory / name, "") for name in CONTROL_FILES if (directory / name).is_file()]
     (directory / CURVE_FILE).write_text(curve_svg(record["log"]), encoding="utf-8")
     card = directory / "README.md"
     card.write_text(card_text(title, hardware, record, [score, *controls], checkpoint), encoding="utf-8")

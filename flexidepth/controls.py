@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from flexidepth.losses import token_divergence
 from flexidepth.modeling import FlexiDepthForCausalLM
 
 
@@ -35,7 +35,7 @@ def least_harmful(model: FlexiDepthForCausalLM, windows: Sequence[Tensor], count
     Each choice is made with the earlier ones in place, as the best subset of a larger size need not be the sum of the
     best single layers.
     """
-    base = [F.log_softmax(model(ids, routes="all", use_cache=False).logits[0].float(), dim=-1) for ids in windows]
+    base = [model(ids, routes="all", use_cache=False).logits for ids in windows]
     chosen: list[int] = []
     for _ in range(count):
         rest = [layer for layer in range(model.config.num_routed) if layer not in chosen]
@@ -50,6 +50,5 @@ def _divergence(
     total = 0.0
     for ids, expected in zip(windows, base, strict=True):
         tape = static_tape(skipped, model.config.num_routed, ids.shape).to(model.device)
-        logits = model(ids, routes=tape, use_cache=False).logits[0]
-        total += F.kl_div(F.log_softmax(logits.float(), dim=-1), expected, log_target=True, reduction="sum").item()
+        total += token_divergence(model(ids, routes=tape, use_cache=False).logits, expected).sum().item()
     return total

@@ -18,12 +18,16 @@ def skip_loss(gates: Tensor, counted: Tensor) -> Tensor:
     return (gates.sum(-1).square() * counted).sum()
 
 
-def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, counted: Tensor) -> Tensor:
-    """Sum over counted tokens of KL(teacher || student) in nats. logits: [B, T, V]. counted: [B, T] bool."""
+def token_divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """KL(teacher || student) of each token in nats. logits: [..., V] -> [...]."""
     student = F.log_softmax(student_logits.float(), dim=-1)
     teacher = F.log_softmax(teacher_logits.float(), dim=-1)
-    divergence = F.kl_div(student, teacher, log_target=True, reduction="none").sum(-1)  # [B, T]
-    return (divergence * counted).sum()
+    return F.kl_div(student, teacher, log_target=True, reduction="none").sum(-1)
+
+
+def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, counted: Tensor) -> Tensor:
+    """Sum over counted tokens of KL(teacher || student) in nats. logits: [B, T, V]. counted: [B, T] bool."""
+    return (token_divergence(student_logits, teacher_logits) * counted).sum()
 
 
 def language_model_loss(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:

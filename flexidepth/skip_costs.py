@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from flexidepth.losses import token_divergence
 from flexidepth.modeling import FlexiDepthForCausalLM
 from flexidepth.router import Router
-from flexidepth.warm_start import routed
+from flexidepth.warm_start import read_constant, routed
 
 _STEEPNESS = 1.5  # gate logit for a price e times the common one
 _FLOOR = 1e-4  # nats; lower prices are noise of the arithmetic
@@ -39,16 +40,14 @@ class SkipCosts:
 
 
 @torch.inference_mode()
-def measure(
-    model: FlexiDepthForCausalLM, batches: Iterable[Tensor], report: Callable[[int], None] = lambda _: None
-) -> SkipCosts:
-    """Skips one routed layer a token over [B, T] batches of token ids. report is told the batches done."""
+def measure(model: FlexiDepthForCausalLM, batches: Iterable[Tensor]) -> SkipCosts:
+    """Skips one routed layer a token over [B, T] batches of token ids."""
     layers = routed(model)
     seen: list[Tensor] = []
     hooks = [layer.router.register_forward_pre_hook(lambda _, args: seen.append(args[0])) for layer in layers]
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     try:
-        for done, ids in enumerate(batches, start=1):
+        for ids in batches:
             chosen = torch.randint(0, len(layers), ids.shape, device=ids.device)  # [B, T]
             tape = F.one_hot(chosen, len(layers)) == 0  # [B, T, R]
             seen.clear()
@@ -56,11 +55,8 @@ def measure(
             # With the teacher aboard each router is called twice, first for the base model's own states.
             normed = torch.stack(seen[1::2], dim=2)  # [B, T, R, D]
             own = normed.gather(2, chosen[..., None, None].expand(-1, -1, 1, normed.shape[-1])).squeeze(2)
-            routed_log = F.log_softmax(outputs.logits.float(), dim=-1)
-            base_log = F.log_softmax(outputs.teacher_logits.float(), dim=-1)
-            nats = F.kl_div(routed_log, base_log, log_target=True, reduction="none").sum(-1)  # [B, T]
+            nats = token_divergence(outputs.logits, outputs.teacher_logits)  # [B, T]
             parts.append((chosen.flatten(), own.flatten(0, 1).half(), nats.flatten()))
-            report(done)
     finally:
         for hook in hooks:
             hook.remove()
@@ -100,8 +96,7 @@ def _reset(router: Router, mean: Tensor) -> None:
     nn.init.normal_(router.router_dec.weight, std=0.05)
     nn.init.normal_(router.router_head.weight, std=0.3)
     nn.init.ones_(router.router_norm.weight)
-    with torch.no_grad():
-        router.router_enc.weight[0] = 4 * mean / mean.square().sum()
+    read_constant(router, mean)
 
 
 @torch.no_grad()

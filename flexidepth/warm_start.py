@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from flexidepth.layer import FlexiDepthDecoderLayer
 from flexidepth.modeling import FlexiDepthForCausalLM
+from flexidepth.router import Router
 from flexidepth.sensitivity import cost, sensitivities
 
 _COST_SCALE = 0.1  # nats
@@ -90,6 +91,14 @@ def _bounded(costs: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def read_constant(router: Router, mean: Tensor) -> None:
+    """Lets one feature read about the same for every token, as a router has no bias: about 4 on the [D] mean input,
+    where the others read about 1.
+    """
+    router.router_enc.weight[0] = 4 * mean / mean.square().sum()
+
+
+@torch.no_grad()
 def centre_gates(model: FlexiDepthForCausalLM, input_ids: Tensor, *, gate: float) -> list[float]:
     """Sets every router so that its gates start near `gate`. Returns each layer's mean gate.
 
@@ -103,8 +112,7 @@ def centre_gates(model: FlexiDepthForCausalLM, input_ids: Tensor, *, gate: float
         normed = layer.input_layernorm(hidden).flatten(0, 1).float()  # [N, D]
         width, size = router.router_enc.weight.shape
         nn.init.normal_(router.router_enc.weight, std=size**-0.5)
-        mean = normed.mean(0)
-        router.router_enc.weight[0] = 4 * mean / mean.square().sum()  # reads about 4 where the others read about 1
+        read_constant(router, normed.mean(0))
         features = router.features(normed)  # [N, r]
         gram = features.T @ features / len(features)
         readout = torch.linalg.solve(gram + 0.1 * torch.eye(width), wanted * features.mean(0))  # [r]
