@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 
 import pytest
 
-from analysis.tasks import PASSAGES, QUESTIONS, TASKS, number_lists, samples, task_named
+from analysis.tasks import PASSAGES_FILE, QUESTIONS, TASKS, number_lists, passages, samples, task_named
 
 INSTRUCTIONS = {
     "copy": "Please copy this paragraph: ",
@@ -21,17 +22,22 @@ INSTRUCTIONS = {
 
 def test_instructions_are_the_papers() -> None:
     assert {task.name: task.instruction for task in TASKS if task.name != "chat"} == INSTRUCTIONS
-    assert task_named("copy").prompt(PASSAGES[0]) == INSTRUCTIONS["copy"] + PASSAGES[0].text
+    assert task_named("copy").prompt(passages()[0]) == INSTRUCTIONS["copy"] + passages()[0].text
     assert task_named("chat").prompt(QUESTIONS[0]) == QUESTIONS[0].text
 
 
 def test_passages_are_plain_paragraphs() -> None:
-    assert 5 <= len(PASSAGES) <= 8
-    for passage in PASSAGES:
+    assert len(passages()) == 100
+    for passage in passages():
         assert 60 <= len(passage.text.split()) <= 140
-        assert re.fullmatch(r"[A-Za-z0-9 ,.:;'-]+", passage.text)
+        assert re.fullmatch(r"""[A-Za-z0-9 ,.:;?!'"%&/()-]+""", passage.text)
         assert "  " not in passage.text
-    assert len({passage.title for passage in PASSAGES}) == len(PASSAGES)
+    assert len({passage.title for passage in passages()}) == len({passage.text for passage in passages()}) == 100
+
+
+def test_passages_are_those_that_were_fixed_before_training() -> None:
+    digest = hashlib.sha256(PASSAGES_FILE.read_bytes()).hexdigest()
+    assert digest == "45f6aca8aca2f1d63bcc6ca5ebcd52bd7a72748d05d463fb76a749b50b86136a"
 
 
 @pytest.mark.parametrize("seed", range(5))

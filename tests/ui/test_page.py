@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from analysis.ramp import depth_colour
 from analysis.stats import token_table, usage_table
-from analysis.tasks import PASSAGES, TASKS, number_lists, task_named
+from analysis.tasks import TASKS, number_lists, passages, task_named
 from flexidepth.trace import Trace
 from tests.ui.conftest import OpenPage, Server
 from tests.ui.sample_traces import NUM_LAYERS, ROUTED, WORDS, make_steps
@@ -35,12 +35,12 @@ def test_tasks_fill_in_the_prompt(page: Page) -> None:
     prompt = page.get_by_role("textbox", name="Prompt")
     for task in TASKS[1:]:
         page.get_by_role("radio", name=task.label).check(force=True)
-        first = PASSAGES[0].text if task.kind == "language" else number_lists()[0].text
+        first = passages()[0].text if task.kind == "language" else number_lists()[0].text
         expect(prompt).to_have_value(task.instruction + first)
     page.get_by_role("radio", name="Summarize").check(force=True)
     page.get_by_role("combobox", name="Example").click()
-    page.get_by_role("option", name=PASSAGES[2].title).click()
-    expect(prompt).to_have_value(task_named("summarize").prompt(PASSAGES[2]))
+    page.get_by_role("option", name=passages()[2].title).click()
+    expect(prompt).to_have_value(task_named("summarize").prompt(passages()[2]))
 
 
 def test_enter_runs_and_shift_enter_breaks_the_line(page: Page) -> None:
