@@ -1,31 +1,143 @@
-"""python -m analysis: makes what others read out of recorded numbers. Loads no torch."""
+"""python -m analysis: records runs, counts them, and writes what others read. Torch only where a model runs."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from analysis.card import write_card
 from flexidepth.errors import FlexiDepthError, UsageError
 
 
 def main() -> int:
+    options = _parser().parse_args()
+    try:
+        options.command(options)
+    except FlexiDepthError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m analysis")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="answer the six tasks and keep every token: DIR/traces.jsonl, summary.json")
+    run.add_argument("--suite", default="all", help="language, math or all (%(default)s)")
+    run.add_argument("--n", type=int, default=100, help="inputs a task (%(default)s)")
+    run.add_argument("--routes", choices=("learned", "all", "none"), default="learned", help="%(default)s")
+    run.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="%(default)s")
+    run.add_argument("--temperature", type=float, default=0.0, metavar="T", help="%(default)s")
+    run.add_argument("--seed", type=int, default=0, metavar="S", help="%(default)s")
+    run.add_argument("--threshold", type=float, metavar="X", help="a gate above it runs its layer (the checkpoint's)")
+    run.add_argument("--batch", type=int, default=16, metavar="B", help="prompts side by side (%(default)s)")
+    _add_model(run)
+    run.set_defaults(command=_run)
+
+    results = commands.add_parser("results", help="a checkpoint's final numbers on the shipped held-out inputs")
+    results.add_argument("--n", type=int, default=50, help="inputs a task (%(default)s)")
+    _add_model(results)
+    results.set_defaults(command=_results)
+
     card = commands.add_parser(
-        "card", help="README.md and loss curve of a checkpoint, from its training record and score"
+        "card", help="README.md and charts of a checkpoint, from its training record, scores and results"
     )
     card.add_argument("directory", type=Path, metavar="DIR")
     card.add_argument("--title", required=True)
     card.add_argument("--hardware", required=True, help="what the training ran on, in words")
-    options = parser.parse_args()
-    try:
-        sys.stdout.write(f"{write_card(options.directory, options.title, options.hardware)}\n")
-    except FlexiDepthError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
+    card.set_defaults(command=_card)
+    return parser
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", default="smollm2-135m", help="bundled name, directory or Hub id (%(default)s)")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR")
+
+
+def _run(options: argparse.Namespace) -> None:
+    import json
+
+    from analysis.collect import Collection, collect
+    from analysis.recorded import read_recorded
+    from analysis.summary import summarize_runs
+
+    collection = Collection(
+        suite=options.suite,
+        n=options.n,
+        routes=options.routes,
+        max_new_tokens=options.max_new_tokens,
+        temperature=options.temperature,
+        seed=options.seed,
+        threshold=options.threshold,
+        batch=options.batch,
+    )
+    with _Bar() as bar:
+        path = collect(*_load(options.model), collection, options.out, bar.of(f"{options.suite} tasks"))
+    summary = options.out / "summary.json"
+    summary.write_text(json.dumps(summarize_runs(read_recorded(path)), indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(f"{path}\n{summary}\n")
+
+
+def _results(options: argparse.Namespace) -> None:
+    from analysis.results import make_results
+    from analysis.results_tables import results_text
+
+    model, tokenizer = _load(options.model)
+    with _Bar() as bar:
+        path = make_results(model, tokenizer, options.out, n=options.n, report=bar)
+    sys.stdout.write(f"{results_text(path)}\n{path}\n")
+
+
+def _card(options: argparse.Namespace) -> None:
+    from analysis.card import write_card
+
+    sys.stdout.write(f"{write_card(options.directory, options.title, options.hardware)}\n")
+
+
+def _load(name: str) -> tuple[Any, Any]:
+    from transformers.utils import logging
+
+    from flexidepth.checkpoint import load
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return load(name, progress=_say)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+class _Bar:
+    """One progress bar after another, a new one for each thing that is done."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._make = tqdm
+        self._what = ""
+        self._bar: Any = None
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, what: str, done: int, of_all: int) -> None:
+        if what != self._what:
+            self.__exit__()
+            self._what, self._bar = what, self._make(total=of_all, desc=what, file=sys.stderr)
+        self._bar.update(done - self._bar.n)
+
+    def of(self, what: str) -> Callable[[int, int], None]:
+        return lambda done, of_all: self(what, done, of_all)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.svg_chart import COLOURS, Line, Panel, svg
 from flexidepth.errors import UsageError
 
 RECORD_FILE = "training.json"
@@ -18,16 +18,6 @@ SCORE_FILE = "held-out.json"
 CONTROL_FILES = ("held-out-random.json", "held-out-static.json")
 CURVE_FILE = "loss-curve.svg"
 _PLACES = ("out", "start_from", "hidden_cache")  # directories on the machine of the training
-
-
-@dataclass(frozen=True)
-class Series:
-    """One curve of the loss chart, on an axis of its own."""
-
-    name: str
-    values: list[float]
-    colour: str
-    unit: str
 
 
 def write_card(directory: Path, title: str, hardware: str) -> Path:
@@ -186,32 +176,8 @@ def curve_svg(log: list[dict[str, Any]]) -> str:
     """Fit loss and mean layers used over the steps, each on its own scale, as a stand-alone SVG."""
     fit = "kl_loss" if "kl_loss" in log[0] else "lm_loss"
     steps = [entry["step"] for entry in log]
-    series = (
-        Series("KL to base" if fit == "kl_loss" else "LM loss", [e[fit] for e in log], "#b45309", "nats a token"),
-        Series("mean layers used", [e["mean_layers_used"] for e in log], "#1d4f91", "layers"),
-    )
-    panels = "".join(_panel(item, steps, 20 + 170 * place) for place, item in enumerate(series))
-    return (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 380" font-family="Helvetica, Arial, sans-serif" '
-        f'font-size="12"><rect width="720" height="380" fill="#ffffff"/>{panels}'
-        f'<text x="390" y="370" text-anchor="middle" fill="#475569">step (1 to {steps[-1]})</text></svg>\n'
-    )
-
-
-def _panel(series: Series, steps: list[int], top: float) -> str:
-    left, right, height = 70.0, 700.0, 130.0
-    low, high = min(series.values), max(series.values)
-    span = (high - low) or 1.0
-    width = (steps[-1] - steps[0]) or 1
-    points = " ".join(
-        f"{left + (right - left) * (step - steps[0]) / width:.1f},{top + height * (1 - (value - low) / span):.1f}"
-        for step, value in zip(steps, series.values, strict=True)
-    )
-    return (
-        f'<rect x="{left}" y="{top}" width="{right - left}" height="{height}" fill="#f8fafc" stroke="#cbd5e1"/>'
-        f'<polyline points="{points}" fill="none" stroke="{series.colour}" stroke-width="1.6"/>'
-        f'<text x="{left - 8}" y="{top + 10}" text-anchor="end" fill="#475569">{high:.3g}</text>'
-        f'<text x="{left - 8}" y="{top + height}" text-anchor="end" fill="#475569">{low:.3g}</text>'
-        f'<text x="{right - 8}" y="{top + 16}" text-anchor="end" fill="{series.colour}">'
-        f"{series.name}, {series.unit}</text>"
-    )
+    loss = Line("", steps, [entry[fit] for entry in log], COLOURS[1])
+    depth = Line("", steps, [entry["mean_layers_used"] for entry in log], COLOURS[0])
+    name = "KL to the base" if fit == "kl_loss" else "LM loss"
+    panels = [Panel(name, "step", "nats a token", [loss]), Panel("Mean layers used", "step", "layers", [depth])]
+    return svg(panels, columns=1, height=190)

@@ -57,6 +57,7 @@ QUESTIONS = (
     Sample("Days of the week", "List the days of the week, one on each line."),
 )
 
+
 def task_named(name: str) -> Task:
     """Raises KeyError for a name that is not a task's."""
     return {task.name: task for task in TASKS}[name]

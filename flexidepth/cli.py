@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_generate(commands)
     _add_score(commands)
     _add_train(commands)
+    _add_write(commands)
     return parser
 
 
@@ -217,3 +218,36 @@ def _train(options: argparse.Namespace) -> None:
         print(out)
     state.wait_for_everyone()
     state.destroy_process_group()  # left to the interpreter's end, its threads may abort the process
+
+
+def _add_write(commands: Any) -> None:
+    command = commands.add_parser(
+        "write", help="training text of one's own: conversations that the base model writes itself"
+    )
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON lines; what is there stays")
+    messages = command.add_mutually_exclusive_group(required=True)
+    messages.add_argument("--messages", type=Path, metavar="FILE", help="user messages to answer, one a line")
+    messages.add_argument("--count", type=int, metavar="N", help="so many messages, which the model makes up too")
+    command.add_argument("--seed", type=int, default=0, metavar="S", help="%(default)s")
+    _add_model(command)
+    command.set_defaults(command=_write)
+
+
+def _write(options: argparse.Namespace) -> None:
+    if options.count is not None and options.count < 1:
+        raise UsageError(f"--count must be at least 1, not {options.count}")
+    from tqdm import tqdm
+
+    from flexidepth.self_written import answered, imagined, line_of, read_messages
+
+    given = None if options.messages is None else read_messages(options.messages)
+    model, tokenizer = _load(options)
+    messages = list(imagined(model, tokenizer, options.count, seed=options.seed)) if given is None else given
+    with (
+        options.out.open("a", encoding="utf-8") as file,
+        tqdm(total=len(messages), unit="answer", disable=None) as bar,
+    ):
+        for conversation in answered(model, tokenizer, messages, seed=options.seed, report=bar.update):
+            file.write(line_of(conversation))
+            file.flush()
+    print(options.out)

@@ -1,6 +1,6 @@
-"""Text in, token steps out: validates a request, runs an engine and yields one TokenStep a token.
+"""Text in, token steps out: checks a request, runs an engine and yields one TokenStep a token.
 
-Knows tokens, sampling and when to stop; knows neither how a step is computed (engines/) nor who looks at it.
+Knows neither how a pass is computed (engines/) nor how its token is drawn (answer.py) nor who looks at it.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -15,15 +16,15 @@ import torch
 from torch import Tensor
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from flexidepth.answer import Answer, Limits, distribution
 from flexidepth.checkpoint import trained_fingerprint
 from flexidepth.engines import Engine, PassOutput, choose_engine
 from flexidepth.errors import UsageError
 from flexidepth.modeling import ROUTES, FlexiDepthForCausalLM
-from flexidepth.sampling import Sampler, Sampling
+from flexidepth.sampling import Sampling
 from flexidepth.text_stream import TextStream
-from flexidepth.trace import Candidate, TokenStep, Trace, TraceHeader
+from flexidepth.trace import TokenStep, Trace, TraceHeader
 
-_TOP = 5
 Routes = str | Tensor | Sequence[Sequence[bool]]
 
 
@@ -89,7 +90,78 @@ def start(
     """Checks a request and returns its header, known before the first token, and its steps. Settings as for
     `stream`.
     """
-    sampling = Sampling(max_new_tokens, temperature, top_p, seed)
+    request = checked(
+        model,
+        tokenizer,
+        prompt,
+        sampling=Sampling(max_new_tokens, temperature, top_p, seed),
+        chat=chat,
+        threshold=threshold,
+        routes=routes,
+    )
+    runner = choose_engine(engine, model, routes=request.routes, threshold=request.threshold)
+    return request.header(model, runner.name), _steps(runner, model, tokenizer, request, include_prompt)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request that can be carried out. routes: a name, or a route tape [S, R]."""
+
+    prompt: str
+    ids: list[int]
+    sampling: Sampling
+    chat: bool
+    threshold: float
+    routes: str | Tensor
+
+    def header(self, model: FlexiDepthForCausalLM, engine: str) -> TraceHeader:
+        return TraceHeader(
+            run_id=uuid.uuid4().hex[:12],
+            model=str(model.name_or_path),
+            checkpoint=trained_fingerprint(model),
+            num_layers=model.config.num_hidden_layers,
+            routed_layers=tuple(model.config.routed_layers or ()),
+            threshold=self.threshold,
+            gate_scaling=str(model.config.gate_scaling),
+            routes=self.routes if isinstance(self.routes, str) else "tape",
+            engine=engine,
+            dtype=str(model.dtype).removeprefix("torch."),
+            seed=self.sampling.seed,
+            temperature=self.sampling.temperature,
+            top_p=self.sampling.top_p,
+            max_new_tokens=self.sampling.max_new_tokens,
+            chat=self.chat,
+            prompt=self.prompt,
+            versions={package: version(package) for package in ("torch", "transformers")},
+        )
+
+    def answer(
+        self, model: FlexiDepthForCausalLM, tokenizer: PreTrainedTokenizerBase, *, first_index: int = 0
+    ) -> Answer:
+        """The answer to this request, not a token of it drawn yet."""
+        tape = None if isinstance(self.routes, str) else len(self.routes)
+        return Answer(
+            tokenizer,
+            self.ids,
+            self.sampling,
+            Limits(_end_tokens(model, tokenizer), model.config.max_position_embeddings, tape),
+            always_on=model.config.always_on,
+            device=model.device,
+            first_index=first_index,
+        )
+
+
+def checked(
+    model: FlexiDepthForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    *,
+    sampling: Sampling,
+    chat: bool,
+    threshold: float | None,
+    routes: Routes,
+) -> Request:
+    """Raises UsageError for a request that cannot be carried out."""
     sampling.check(context=model.config.max_position_embeddings)
     limit = model.config.threshold if threshold is None else threshold
     if not 0.0 <= limit <= 1.0:  # also false for NaN
@@ -100,28 +172,7 @@ def start(
         raise UsageError(
             f"the route tape has {len(tape)} positions, the prompt {len(ids)}: record it with this prompt"
         )
-    runner = choose_engine(engine, model, routes=tape, threshold=limit)
-    header = TraceHeader(
-        run_id=uuid.uuid4().hex[:12],
-        model=str(model.name_or_path),
-        checkpoint=trained_fingerprint(model),
-        num_layers=model.config.num_hidden_layers,
-        routed_layers=tuple(model.config.routed_layers or ()),
-        threshold=limit,
-        gate_scaling=str(model.config.gate_scaling),
-        routes=tape if isinstance(tape, str) else "tape",
-        engine=runner.name,
-        dtype=str(model.dtype).removeprefix("torch."),
-        seed=seed,
-        temperature=temperature,
-        top_p=top_p,
-        max_new_tokens=max_new_tokens,
-        chat=chat,
-        prompt=prompt,
-        versions={package: version(package) for package in ("torch", "transformers")},
-    )
-    tape_length = None if isinstance(tape, str) else len(tape)
-    return header, _steps(runner, model, tokenizer, ids, sampling, tape_length, include_prompt)
+    return Request(prompt, ids, sampling, chat, limit, tape)
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, *, chat: bool, context: int) -> list[int]:
@@ -176,54 +227,22 @@ def _steps(
     engine: Engine,
     model: FlexiDepthForCausalLM,
     tokenizer: PreTrainedTokenizerBase,
-    ids: list[int],
-    sampling: Sampling,
-    tape_length: int | None,
+    request: Request,
     include_prompt: bool,
 ) -> Iterator[TokenStep]:
-    always_on = model.config.always_on
-    ends = _end_tokens(model, tokenizer)
-    draw = Sampler(sampling, model.device)
-    text = TextStream(tokenizer, ids)
+    answer = request.answer(model, tokenizer, first_index=len(request.ids) if include_prompt else 0)
     started = time.perf_counter()
-    state, output = engine.prefill(ids, all_logits=include_prompt)
-    first_index = 0
+    state, output = engine.prefill(request.ids, all_logits=include_prompt)
     if include_prompt:
-        yield from _prompt_steps(tokenizer, ids, output, always_on, time.perf_counter() - started)
-        first_index = len(ids)
-    for count in range(sampling.max_new_tokens):
-        logits = output.logits[-1]  # [V]
-        token_id = draw(logits)
-        position = len(ids) + count  # where this token would be fed back
-        stop = None
-        if token_id in ends:
-            stop = "end_of_turn"
-        elif count + 1 == sampling.max_new_tokens:
-            stop = "max_new_tokens"
-        elif position >= model.config.max_position_embeddings:
-            stop = "context_limit"
-        elif tape_length is not None and position >= tape_length:
-            stop = "tape_end"
-        logprob, entropy, top = _distribution(tokenizer, logits, token_id)
-        executed = tuple(output.executed[-1].tolist())
-        yield TokenStep(
-            index=first_index + count,
-            token_id=token_id,
-            text=text.add(token_id, last=stop is not None),
-            is_prompt=False,
-            logprob=logprob,
-            entropy=entropy,
-            top=top,
-            gates=tuple(output.gates[-1].tolist()),
-            executed=executed,
-            layers_used=always_on + sum(executed),
-            seconds=time.perf_counter() - started,
-            stop=stop,
-        )
-        if stop is not None:
+        passed = time.perf_counter() - started
+        yield from _prompt_steps(tokenizer, request.ids, output, model.config.always_on, passed)
+    while True:
+        step = answer.take(output.logits[-1], output.gates[-1], output.executed[-1], started)
+        yield step
+        if step.stop is not None:
             return
         started = time.perf_counter()
-        output = engine.step(state, token_id)
+        output = engine.step(state, step.token_id)
 
 
 def _prompt_steps(
@@ -233,7 +252,7 @@ def _prompt_steps(
     text = TextStream(tokenizer, [], skip_special_tokens=False)
     for index, token_id in enumerate(ids):
         logprob, entropy, top = (
-            _distribution(tokenizer, output.logits[index - 1], token_id) if index else (None, None, ())
+            distribution(tokenizer, output.logits[index - 1], token_id) if index else (None, None, ())
         )
         executed = tuple(output.executed[index].tolist())
         yield TokenStep(
@@ -249,20 +268,6 @@ def _prompt_steps(
             layers_used=always_on + sum(executed),
             seconds=seconds / len(ids),
         )
-
-
-def _distribution(
-    tokenizer: PreTrainedTokenizerBase, logits: Tensor, token_id: int
-) -> tuple[float, float, tuple[Candidate, ...]]:
-    """Log-probability of the token, entropy (both in nats) and the likeliest tokens. logits: [V]"""
-    logprobs = torch.log_softmax(logits, dim=-1)
-    entropy = float(-(logprobs.exp() * logprobs.clamp_min(-1e4)).sum())
-    values, ids = logprobs.topk(min(_TOP, len(logprobs)))
-    top = tuple(
-        Candidate(int(i), str(tokenizer.decode([int(i)], clean_up_tokenization_spaces=False)), float(value))
-        for i, value in zip(ids, values, strict=True)
-    )
-    return float(logprobs[token_id]), entropy, top
 
 
 def _end_tokens(model: FlexiDepthForCausalLM, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

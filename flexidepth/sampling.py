@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
 from flexidepth.errors import UsageError
 
 _COLDEST = 1e-6  # below it float32 divides by zero; the likeliest token has long had all the probability
+_USUALLY_ENOUGH = (
+    1024  # likeliest tokens that hold the nucleus of most distributions; sorting all takes ten times longer
+)
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,24 @@ class Sampler:
     """Draws token ids from logits; the same seed draws the same tokens."""
 
     def __init__(self, sampling: Sampling, device: torch.device) -> None:
-        self.greedy = sampling.temperature == 0.0
+        self.temperature = sampling.temperature
+        self.top_p = sampling.top_p
         self.generator = torch.Generator(device).manual_seed(sampling.seed)
-        self.warpers = LogitsProcessorList()
-        if not self.greedy and sampling.temperature != 1.0:
-            self.warpers.append(TemperatureLogitsWarper(max(float(sampling.temperature), _COLDEST)))
-        if not self.greedy and sampling.top_p < 1.0:
-            self.warpers.append(TopPLogitsWarper(sampling.top_p))
 
     def __call__(self, logits: Tensor) -> int:
         """[V] -> token id"""
-        if self.greedy:
+        if self.temperature == 0.0:
             return int(logits.argmax())
-        no_ids: Any = torch.empty(1, 0, dtype=torch.long, device=logits.device)
-        scores: Any = logits[None]
-        scores = self.warpers(no_ids, scores)
-        return int(torch.multinomial(torch.softmax(scores[0], dim=-1), 1, generator=self.generator))
+        probabilities = torch.softmax(logits / max(self.temperature, _COLDEST), dim=-1)
+        if self.top_p < 1.0:
+            probabilities = nucleus(probabilities, self.top_p)
+        return int(torch.multinomial(probabilities, 1, generator=self.generator))
+
+
+def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
+    """[V] with zeros for all but the likeliest tokens that together reach top_p. The rest keeps its values."""
+    likeliest, ids = probabilities.topk(min(_USUALLY_ENOUGH, len(probabilities)))
+    if likeliest.sum() < top_p:
+        likeliest, ids = probabilities.sort(descending=True)
+    kept = likeliest.cumsum(0) - likeliest < top_p
+    return torch.zeros_like(probabilities).scatter(0, ids[kept], likeliest[kept])

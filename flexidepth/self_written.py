@@ -1,0 +1,96 @@
+"""Conversations that the base model writes itself: answers to given messages, or the messages too.
+
+Training text of our own, with the base model's own distribution, that may be passed on under the base's license. Knows
+the model and its chat template; knows no trainer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from flexidepth.batch import generate_batch
+from flexidepth.data import Conversation
+from flexidepth.errors import UsageError
+from flexidepth.modeling import FlexiDepthForCausalLM
+
+_BATCH = 32
+_MESSAGE_TOKENS, _ANSWER_TOKENS = 64, 256
+_MARK = "\u2603"  # stands in the chat template where the user's message goes
+Report = Callable[[int], None]
+
+
+def answered(
+    model: FlexiDepthForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[str],
+    *,
+    seed: int,
+    temperature: float = 0.7,
+    top_p: float = 0.95,
+    report: Report = lambda _: None,
+) -> Iterator[Conversation]:
+    """Each user message with the base model's answer to it, cut at 256 tokens. The seed of message i is seed + i."""
+    for first in range(0, len(messages), _BATCH):
+        batch = messages[first : first + _BATCH]
+        traces = generate_batch(
+            model,
+            tokenizer,
+            batch,
+            max_new_tokens=_ANSWER_TOKENS,
+            temperature=temperature,
+            top_p=top_p,
+            seed=[seed + first + number for number in range(len(batch))],
+            routes="all",
+        )
+        report(len(traces))
+        for message, trace in zip(batch, traces, strict=True):
+            yield [{"role": "user", "content": message}, {"role": "assistant", "content": trace.text}]
+
+
+def imagined(
+    model: FlexiDepthForCausalLM, tokenizer: PreTrainedTokenizerBase, count: int, *, seed: int
+) -> Iterator[str]:
+    """`count` user messages that the base model expects: what it writes after the chat template's opening.
+
+    Messages that do not end within 64 tokens, or hold fewer than three words, are drawn again.
+    """
+    template = tokenizer.apply_chat_template([{"role": "user", "content": _MARK}], tokenize=False)
+    opening = str(template).split(_MARK)[0]
+    given = 0
+    while given < count:
+        traces = generate_batch(
+            model,
+            tokenizer,
+            [opening] * _BATCH,
+            max_new_tokens=_MESSAGE_TOKENS,
+            temperature=1.0,
+            top_p=0.95,
+            seed=list(range(seed, seed + _BATCH)),
+            chat=False,
+            routes="all",
+        )
+        seed += _BATCH
+        for trace in traces:
+            message = trace.text.strip()
+            if given < count and trace.generated[-1].stop == "end_of_turn" and len(message.split()) >= 3:
+                given += 1
+                yield message
+
+
+def read_messages(path: Path) -> list[str]:
+    """One user message a line. Raises UsageError on a file that holds none."""
+    try:
+        messages = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError):
+        messages = []
+    if not messages:
+        raise UsageError(f"no messages at {path}: give a UTF-8 text file with one message a line")
+    return messages
+
+
+def line_of(conversation: Conversation) -> str:
+    return json.dumps({"messages": conversation}) + "\n"
