@@ -1,17 +1,21 @@
 # make run    serve the app on http://127.0.0.1:7860
 # make test   formatting, lint, import rules, types and every test
 # make check  the first four of these alone
+# make results  the bundled checkpoint's numbers on the shipped held-out inputs, in results/
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check format browser clean
+.PHONY: run test check results format browser clean
 
 run: .venv/run
 	$(BIN)/python app.py
 
 test: .venv/test browser check
 	$(BIN)/python -m pytest
+
+results: .venv/run
+	$(BIN)/python -m analysis results --out results
 
 check: .venv/test
 	$(BIN)/ruff format --check .

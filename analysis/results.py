@@ -18,12 +18,12 @@ from typing import Any
 from analysis.answers import Judgement, judge
 from analysis.collect import Collection, collect
 from analysis.recorded import read_recorded
+from analysis.results_tables import RESULTS_FILE
 from analysis.summary import summarize_runs
 from analysis.tasks import PASSAGES_FILE
 from flexidepth.checkpoint import trained_fingerprint
 from flexidepth.scoring import score
 
-RESULTS_FILE = "results.json"
 CONVERSATIONS_FILE = PASSAGES_FILE.with_name("conversations.jsonl")
 _SOURCES = {"passages": PASSAGES_FILE, "conversations": CONVERSATIONS_FILE}
 _ROUTES = ("learned", "random", "static")

@@ -23,7 +23,7 @@ from flexidepth.modeling import FlexiDepthForCausalLM
 
 HELD_OUT = "held-out:"
 _HELD_OUT_DOCUMENTS = 100
-_CALIBRATION_TOKENS = 2048  # on which the static control chooses its layers, a favour to it: they are scored too
+_CALIBRATION_TOKENS = 1024  # on which the static control chooses its layers, a favour to it: they are scored too
 ROUTES = ("learned", "all", "none", "random", "static")
 WINDOW = 512  # tokens a forward pass; longer documents are scored window by window
 

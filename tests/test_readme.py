@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flexidepth.cli import _parser
+from analysis.__main__ import _parser as analysis_parser
+from flexidepth.cli import _parser as flexidepth_parser
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,12 +28,14 @@ def test_front_matter_makes_a_space():
     assert matter["license"] == "apache-2.0"
 
 
-COMMANDS = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("python -m flexidepth")]
+PARSERS = {"flexidepth": flexidepth_parser, "analysis": analysis_parser}
+COMMANDS = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("python -m")]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_parse(command):
-    options = _parser().parse_args(shlex.split(command, comments=True)[3:])
+    _, _, package, *arguments = shlex.split(command, comments=True)
+    options = PARSERS[package]().parse_args(arguments)
     assert callable(options.command)
 
 
@@ -40,15 +43,34 @@ def test_there_are_commands():
     assert len(COMMANDS) >= 6
 
 
+def tree_names() -> list[str]:
+    """Paths of the README's tree; an indented line belongs to the directory above it."""
+    tree = re.search(r"```\n(app\.py.*?)```", TEXT, flags=re.DOTALL)
+    assert tree is not None
+    names, directory = [], ""
+    for line in tree[1].splitlines():
+        listed = re.match(r"( *)((?:[\w.-]+/?(?:[\w.-]+/?)* )+) ", f"{line}  ")
+        assert listed is not None, line
+        own = listed[2].split()
+        if listed[1]:
+            names += [f"{directory}{name}" for name in own]
+        else:
+            directory = own[0] if own[0].endswith("/") else ""
+            names += own[:1] + [f"{Path(own[0]).parent}/{name}" for name in own[1:]]
+    return names
+
+
 def test_named_files_exist():
-    names = re.findall(r"\]\(((?:assets|flexidepth|analysis)/[^)]+)\)", TEXT)
-    tree = re.search(r"```\n(app\.py.*?)```", TEXT, flags=re.DOTALL)[1]
-    package = re.findall(r"^  ((?:[\w/]+(?:\.py|/) ?)+)", tree, flags=re.MULTILINE)
-    names += [f"flexidepth/{name}" for line in package for name in line.split()]
-    names += re.findall(r"^(\w[\w/.]*)", tree, flags=re.MULTILINE)
-    assert len(names) > 20
-    for name in names:
+    linked = re.findall(r"\]\(((?:assets|flexidepth|analysis)/[^)]+)\)", TEXT)
+    for name in linked + tree_names():
         assert (ROOT / name).exists(), name
+
+
+def test_tree_names_every_module():
+    named = set(tree_names())
+    for package in ("flexidepth", "analysis"):
+        for path in (ROOT / package).glob("*.py"):
+            assert path.name.startswith("__") or f"{package}/{path.name}" in named, path.name
 
 
 @pytest.mark.slow
