@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -159,21 +161,29 @@ def attach(model: FlexiDepthForCausalLM, weights: Path) -> None:
 
 
 def save(
-    model: FlexiDepthForCausalLM, directory: Path, *, base: str, training: dict[str, Any] | None = None
+    model: FlexiDepthForCausalLM,
+    directory: Path,
+    *,
+    base: str,
+    training: dict[str, Any] | None = None,
+    state: dict[str, Tensor] | None = None,
+    fingerprint: str | None = None,
 ) -> CheckpointCard:
-    """Writes router and adapter weights (bfloat16) and flexidepth.json. base: how a loader finds the base model."""
+    """Writes router and adapter weights (bfloat16) and flexidepth.json. base: how a loader finds the base model.
+
+    A model whose parameters are sharded over processes has to bring its `whole_state` and its base's fingerprint.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     card = CheckpointCard(
         base=base,
-        base_fingerprint=base_fingerprint(model),
+        base_fingerprint=fingerprint or base_fingerprint(model),
         config={name: getattr(model.config, name) for name in _OWN_FIELDS},
         versions={package: version(package) for package in ("torch", "transformers")},
         training=training or {},
     )
-    state = {
-        name: tensor.detach().to("cpu", torch.bfloat16).contiguous() for name, tensor in trained_state(model).items()
-    }
-    save_file(state, directory / WEIGHTS_FILE, metadata={"format": "pt"})
+    state = whole_state(model) if state is None else state
+    saved = {name: tensor.to("cpu", torch.bfloat16).contiguous() for name, tensor in state.items()}
+    save_file(saved, directory / WEIGHTS_FILE, metadata={"format": "pt"})
     (directory / CARD_FILE).write_text(json.dumps(card.__dict__, indent=2) + "\n", encoding="utf-8")
     return card
 
@@ -181,6 +191,12 @@ def save(
 def trained_state(model: PreTrainedModel) -> dict[str, torch.nn.Parameter]:
     """Router and adapter parameters by name: all that trains, and all that a checkpoint holds."""
     return {name: parameter for name, parameter in model.named_parameters() if ".router" in name}
+
+
+def whole_state(model: PreTrainedModel) -> dict[str, Tensor]:
+    """The values of `trained_state`, sharded ones (FSDP2) gathered: every process has to take part in this."""
+    state: dict[str, Any] = {name: parameter.detach() for name, parameter in trained_state(model).items()}
+    return {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in state.items()}
 
 
 def base_fingerprint(model: PreTrainedModel) -> str:

@@ -199,7 +199,9 @@ def train(settings: TrainingSettings, *, resume: bool = False) -> Path:
         args=training_arguments(settings, out / "state"),
         train_dataset=TrainingRows(joint_rows, cache),
     )
+    fingerprint = checkpoint.base_fingerprint(model)  # before anything is sharded
     trainer.train(resume_from_checkpoint=True if resume else None)
+    state = checkpoint.whole_state(model)
     if trainer.is_world_process_zero():
         record = {
             "settings": asdict(settings),
@@ -213,7 +215,14 @@ def train(settings: TrainingSettings, *, resume: bool = False) -> Path:
             "seconds": time.monotonic() - started,
             "log": [entry for entry in trainer.state.log_history if "loss" in entry],
         }
-        checkpoint.save(model, out, base=settings.base, training={"tokens": record["tokens"], "seed": settings.seed})
+        checkpoint.save(
+            model,
+            out,
+            base=settings.base,
+            training={"tokens": record["tokens"], "seed": settings.seed},
+            state=state,
+            fingerprint=fingerprint,
+        )
         (out / _RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return out
 

@@ -1,4 +1,4 @@
-"""Drawing tokens: the nucleus is the one that transformers cuts, seeds repeat, cold temperatures take the likeliest."""
+"""Drawing tokens: the nucleus is the one that transformers cuts, seeds repeat, cold takes the likeliest."""
 
 from __future__ import annotations
 
@@ -37,5 +37,7 @@ def test_cold_draws_the_likeliest(temperature: float) -> None:
 
 def test_draws_follow_the_probabilities() -> None:
     draw = Sampler(Sampling(1, 1.0, 1.0, 0), torch.device("cpu"))
-    counts = torch.bincount(torch.tensor([draw(torch.tensor([0.2, 0.3, 0.5]).log()) for _ in range(4000)]), minlength=3)
+    counts = torch.bincount(
+        torch.tensor([draw(torch.tensor([0.2, 0.3, 0.5]).log()) for _ in range(4000)]), minlength=3
+    )
     assert torch.allclose(counts / 4000, torch.tensor([0.2, 0.3, 0.5]), atol=0.03)
