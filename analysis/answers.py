@@ -10,6 +10,7 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass
+from decimal import Decimal
 
 from analysis.recorded import Prompt, Recorded
 
@@ -50,16 +51,17 @@ def is_right(prompt: Prompt, answer: str) -> bool | None:
         return answer.split() == prompt.input.split()
     if prompt.task == "repeat":
         numbers = ", ".join(map(str, json.loads(prompt.input)))
-        return len(re.findall(rf"(?<!\d){numbers}(?!\d|, \d)", answer)) == REPEATS
+        return len(re.findall(rf"(?<!\d)(?<!\d, ){numbers}(?!\d|, \d)", answer)) == REPEATS
     if prompt.task in ("add", "multiply"):
         numbers = json.loads(prompt.input)
         return _last_number(answer) == (sum(numbers) if prompt.task == "add" else math.prod(numbers))
     return None
 
 
-def _last_number(text: str) -> int | None:
-    found = re.findall(r"\d+(?:,\d{3})*(?![\d.]*\d)", text)
-    return int(found[-1].replace(",", "")) if found else None
+def _last_number(text: str) -> Decimal | None:
+    """With or without commas between thousands; a fraction belongs to its number."""
+    found = re.findall(r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?", text)
+    return Decimal(found[-1].replace(",", "")) if found else None
 
 
 def word_overlap(first: str, second: str) -> float:

@@ -71,7 +71,8 @@ def collect(
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / TRACES_FILE
     asked = prompts(collection.suite, collection.n)
-    _same_settings(directory / _SETTINGS_FILE, model, collection)
+    settings = asdict(collection) | {"model": str(model.name_or_path), "checkpoint": trained_fingerprint(model)}
+    _refuse_others(directory / _SETTINGS_FILE, settings)
     done = whole_lines(path)
     for first in range(0, len(asked), collection.batch):
         batch = asked[first : first + collection.batch]
@@ -80,6 +81,7 @@ def collect(
         if missing <= 0:
             continue
         runs = _answered(model, tokenizer, batch, collection)
+        (directory / _SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
         append(path, runs[-missing:])
         done = first + len(batch)
         report(done, len(asked))
@@ -100,10 +102,8 @@ def _answered(model: Any, tokenizer: Any, batch: Sequence[Prompt], collection: C
     return [Recorded(prompt, trace) for prompt, trace in zip(batch, traces, strict=True)]
 
 
-def _same_settings(path: Path, model: Any, collection: Collection) -> None:
-    settings = asdict(collection) | {"model": str(model.name_or_path), "checkpoint": trained_fingerprint(model)}
+def _refuse_others(path: Path, settings: dict[str, Any]) -> None:
     if not path.is_file():
-        path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
         return
     found = json.loads(path.read_text(encoding="utf-8"))
     other = [name for name, value in settings.items() if found.get(name) != value]

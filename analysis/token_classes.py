@@ -37,7 +37,7 @@ def classes(run: Recorded) -> list[set[str]]:
     begin = 0
     for text in texts:
         end = begin + len(text)
-        core = (begin + len(text) - len(text.lstrip()), end)
+        core = (end - len(text.lstrip()), begin + len(text.rstrip()))
         found.append(_of_token(answer, text.strip(), core, spans) if text else set())
         begin = end
     return found
@@ -64,10 +64,11 @@ def _side(answer: str, core: tuple[int, int]) -> str | None:
 
 
 def _sentence_starts(answer: str) -> list[tuple[int, int]]:
-    """First characters of sentences: at the beginning, after a full stop, question or exclamation mark, in a new
-    line.
+    """First characters of sentences: at the beginning, after a full stop, question or exclamation mark, where a
+    quotation begins, in a new line.
     """
-    return [(m.end() - 1, m.end()) for m in re.finditer(r"""(?:\A\W*|[.!?]["')]?\s+["'(]?|\n\W*)[A-Za-z]""", answer)]
+    before = r"""\A\W*|[.!?]["')]?\s+["'(]?|[,:]\s+["']|\n\W*"""
+    return [(m.end() - 1, m.end()) for m in re.finditer(rf"(?:{before})[A-Za-z]", answer)]
 
 
 def _names(answer: str) -> list[tuple[int, int]]:

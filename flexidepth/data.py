@@ -199,13 +199,15 @@ def packed_rows(
 
     Raises UsageError when the items do not fill the rows.
     """
-    wanted = rows * row_length
-    ids: list[int] = []
+    packed = np.empty(rows * row_length, dtype=np.int32)
+    filled = 0
     for conversation in items:
-        ids.extend(token_ids(conversation, tokenizer)[:longest])
-        if len(ids) >= wanted:
-            return np.asarray(ids[:wanted], dtype=np.int32).reshape(rows, row_length)
-    raise UsageError(f"the data holds {len(ids)} tokens, {wanted} are needed: give more data or fewer steps")
+        ids = token_ids(conversation, tokenizer)[:longest][: len(packed) - filled]
+        packed[filled : filled + len(ids)] = ids
+        filled += len(ids)
+        if filled == len(packed):
+            return packed.reshape(rows, row_length)
+    raise UsageError(f"the data holds {filled} tokens, {len(packed)} are needed: give more data or fewer steps")
 
 
 def token_ids(conversation: Conversation, tokenizer: Any) -> list[int]:

@@ -56,8 +56,11 @@ def imagined(
 ) -> Iterator[str]:
     """`count` user messages that the base model expects: what it writes after the chat template's opening.
 
-    Messages that do not end within 64 tokens, or hold fewer than three words, are drawn again.
+    Messages that do not end within 64 tokens, or hold fewer than three words, are drawn again. Raises UsageError for a
+    model without a chat template.
     """
+    if tokenizer.chat_template is None:
+        raise UsageError("this model has no chat template to begin a message with: give messages of your own")
     template = tokenizer.apply_chat_template([{"role": "user", "content": _MARK}], tokenize=False)
     opening = str(template).split(_MARK)[0]
     given = 0

@@ -40,6 +40,10 @@ class TrainingSettings:
     sampled_gates: bool = _setting(False, "draw hard gates with their values as probabilities while training")
     objective: str = _setting("distill", "distill (KL to the frozen base model) or lm (next-token loss)")
     skip_penalty: float = _setting(5e-4, "alpha, the weight of the squared sum of gates")
+    rescale_penalty: bool = _setting(
+        True,
+        "take alpha as meant for the paper's 16 routed layers: R of them get 16 / R of it, the same push on each gate",
+    )
     target_depth: float | None = _setting(
         None, "mean layers used that alpha adapts to, beginning at --skip-penalty; without it alpha ramps up and stays"
     )

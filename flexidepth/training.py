@@ -30,8 +30,10 @@ from flexidepth.penalty import Penalty
 from flexidepth.settings import TrainingSettings
 from flexidepth.training_rows import TrainingRows
 
+_PAPER_ROUTED = 16  # the number of routed layers for which the paper gives alpha
 _PENALTY_FILE = "penalty.json"
 _RECORD_FILE = "training.json"
+_START_FILE = "start.json"  # what the fits before the joint stage told, for a run that is resumed
 _SUMS = ("fit", "skip", "layers", "tokens")  # over this process's tokens since the last log entry
 
 
@@ -42,6 +44,8 @@ class FlexiDepthTrainer(Trainer):
         super().__init__(**kwargs)
         self.settings = settings
         self.penalty = Penalty.first(settings)
+        routed = self._flexidepth.config.num_routed
+        self._penalty_scale = _PAPER_ROUTED / routed if settings.rescale_penalty else 1.0
         self.add_callback(_PenaltyStep(self))
         self._step = torch.zeros(2, dtype=torch.float64)  # executed routed layers and tokens of this optimizer step
         self._sums: defaultdict[str, float] = defaultdict(float)
@@ -75,7 +79,7 @@ class FlexiDepthTrainer(Trainer):
         else:
             fit = language_model_loss(outputs.logits, labels[:, 1:].clamp_min(0), counted)
         skip = skip_loss(outputs.gates[:, :-1], counted)
-        loss = (fit + self.penalty.value * skip) / total
+        loss = (fit + self.penalty.value * self._penalty_scale * skip) / total
         if model.training:
             self._note(fit, skip, (outputs.executed[:, :-1].sum(-1) * counted).sum(), tokens)
             if self.args.average_tokens_across_devices and num_items_in_batch is not None:
@@ -188,7 +192,10 @@ def train(settings: TrainingSettings, *, resume: bool = False) -> Path:
     model, tokenizer = starting_point.prepare(settings)
     started = time.monotonic()
     warm_rows, joint_rows = _rows(settings, tokenizer)
-    start = {} if resume else starting_point.fit(model, warm_rows, joint_rows, settings)
+    start = _start_of(out) if resume else starting_point.fit(model, warm_rows, joint_rows, settings)
+    if PartialState().is_main_process:
+        (out / "state").mkdir(parents=True, exist_ok=True)
+        (out / "state" / _START_FILE).write_text(json.dumps(start), encoding="utf-8")
     cache = _kept_states(model, joint_rows, settings)
 
     if settings.checkpointing:
@@ -225,6 +232,11 @@ def train(settings: TrainingSettings, *, resume: bool = False) -> Path:
         )
         (out / _RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return out
+
+
+def _start_of(out: Path) -> dict[str, Any]:
+    path = out / "state" / _START_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _rows(settings: TrainingSettings, tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -170,7 +170,8 @@ def test_routers_have_a_learning_rate_of_their_own(settings):
 @pytest.mark.parametrize("target_depth", [None, 3.0])
 def test_a_stopped_run_resumes_to_the_same_weights(settings, monkeypatch, target_depth):
     settings = replace(settings, target_depth=target_depth)
-    whole = load_file(training.train(replace(settings, out=settings.out + "-whole")) / "flexidepth.safetensors")
+    uncut = training.train(replace(settings, out=settings.out + "-whole"))
+    whole = load_file(uncut / "flexidepth.safetensors")
 
     class KilledError(Exception):
         pass
@@ -190,6 +191,8 @@ def test_a_stopped_run_resumes_to_the_same_weights(settings, monkeypatch, target
     resumed = load_file(training.train(settings, resume=True) / "flexidepth.safetensors")
     for name, tensor in whole.items():
         assert torch.equal(tensor, resumed[name]), name
+    starts = [json.loads((Path(out) / "training.json").read_text())["start"] for out in (uncut, settings.out)]
+    assert starts[0] == starts[1] != {}
 
 
 def test_penalty_lowers_depth_and_ramps(settings):
