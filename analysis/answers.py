@@ -51,11 +51,17 @@ def is_right(prompt: Prompt, answer: str) -> bool | None:
         return answer.split() == prompt.input.split()
     if prompt.task == "repeat":
         numbers = ", ".join(map(str, json.loads(prompt.input)))
-        return len(re.findall(rf"(?<!\d)(?<!\d, ){numbers}(?!\d|, \d)", answer)) == REPEATS
+        in_one_row = ", ".join([numbers] * REPEATS)
+        return _times(numbers, answer) == REPEATS or _times(in_one_row, answer) == 1
     if prompt.task in ("add", "multiply"):
         numbers = json.loads(prompt.input)
         return _last_number(answer) == (sum(numbers) if prompt.task == "add" else math.prod(numbers))
     return None
+
+
+def _times(numbers: str, text: str) -> int:
+    """How often a list stands in a text, not as part of a longer one."""
+    return len(re.findall(rf"(?<!\d)(?<!\d, ){numbers}(?!\d|, \d)", text))
 
 
 def _last_number(text: str) -> Decimal | None:

@@ -35,7 +35,7 @@ def ratio_interval(sums: Sequence[float], counts: Sequence[float], *, seed: int 
     """Interval of sum(sums) / sum(counts) when the prompts, one entry each, are drawn anew. With counts of 1 it is
     that of a plain mean.
     """
-    total, size = np.asarray(sums, dtype=float), np.asarray(counts, dtype=float)
+    total, size = np.array(sorted(zip(sums, counts, strict=True)), dtype=float).T  # no matter in which order they came
     drawn = np.random.default_rng(seed).integers(0, len(total), (_RESAMPLES, len(total)))
     means = total[drawn].sum(1) / size[drawn].sum(1)
     low, high = np.quantile(means, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])

@@ -37,7 +37,7 @@ class Depths:
 def summarize_runs(runs: Iterable[Recorded]) -> dict[str, Any]:
     """tasks: by name n, tokens, mean_layers with ci95 (prompts drawn anew), var_layers over tokens, var_over_prompts
     of the runs' means, per_layer_usage. pairs: neighbours in the paper's order, second minus first on the same inputs.
-    token_classes: tokens, mean_layers and ci95 of each class over all tasks.
+    token_classes: runs that have any, tokens, mean_layers and ci95 of each class over all tasks.
     """
     depths: defaultdict[str, list[Depths]] = defaultdict(list)
     usage: defaultdict[str, list[tuple[int, list[float | None]]]] = defaultdict(list)
@@ -78,7 +78,7 @@ def _pairs(depths: dict[str, list[Depths]]) -> list[dict[str, Any]]:
         (first, second)
         for order in PAPER_ORDER
         for first, second in pairwise(order)
-        if first in depths and second in depths
+        if {run.number for run in depths.get(first, ())} & {run.number for run in depths.get(second, ())}
     ]
     tests = []
     for first, second in named:

@@ -67,7 +67,7 @@ def _sentence_starts(answer: str) -> list[tuple[int, int]]:
     """First characters of sentences: at the beginning, after a full stop, question or exclamation mark, where a
     quotation begins, in a new line.
     """
-    before = r"""\A\W*|[.!?]["')]?\s+["'(]?|[,:]\s+["']|\n\W*"""
+    before = r"""\A\W*|[.!?]["')]?\s+["'(]?|[,:]\s+["'](?=[A-Z])|\n\W*"""
     return [(m.end() - 1, m.end()) for m in re.finditer(rf"(?:{before})[A-Za-z]", answer)]
 
 

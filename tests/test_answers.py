@@ -52,6 +52,7 @@ LIST = "[12, 34]"
         ", ".join([LIST] * 5),
         "\n".join(["12, 34"] * 5),
         ",\n".join(["12, 34"] * 5),
+        ", ".join(["12, 34"] * 5),
         "\n".join(f"{number}. [12, 34]" for number in range(1, 6)),
         "Here is the list repeated 5 times:\n\n" + "\n".join([LIST] * 5) + "\n\nDone.",
     ],
@@ -61,7 +62,7 @@ def test_a_list_five_times_is_right_with_brackets_or_without(answer: str) -> Non
 
 
 @pytest.mark.parametrize("times", [0, 1, 4, 6, 10])
-@pytest.mark.parametrize("form", ["[12, 34]\n", "12, 34\n"])
+@pytest.mark.parametrize("form", ["[12, 34]\n", "12, 34\n", "12, 34, "])
 def test_a_list_another_number_of_times_is_wrong(form: str, times: int) -> None:
     assert right("repeat", LIST, form * times) is False
 
