@@ -81,7 +81,8 @@ def collect(
         if missing <= 0:
             continue
         runs = _answered(model, tokenizer, batch, collection)
-        (directory / _SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        if not (directory / _SETTINGS_FILE).is_file():
+            _write_whole(directory / _SETTINGS_FILE, json.dumps(settings, indent=1) + "\n")
         append(path, runs[-missing:])
         done = first + len(batch)
         report(done, len(asked))
@@ -109,3 +110,10 @@ def _refuse_others(path: Path, settings: dict[str, Any]) -> None:
     other = [name for name, value in settings.items() if found.get(name) != value]
     if other:
         raise UsageError(f"{path.parent} holds runs with another {', '.join(other)}: choose another directory")
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """A kill leaves the whole file, or none."""
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flexidepth.errors import TraceError, UsageError
-from flexidepth.trace import TokenStep, Trace, TraceHeader
+from flexidepth.trace import TokenStep, Trace, TraceHeader, finite
 
 TRACES_FILE = "traces.jsonl"
 
@@ -39,7 +39,7 @@ class Recorded:
         asked = {"task": self.prompt.task, "number": self.prompt.number, "title": self.prompt.title}
         steps = [step.to_dict() for step in self.trace.steps]
         run = asked | {"input": self.prompt.input, "header": self.trace.header.to_dict(), "steps": steps}
-        return json.dumps(run, separators=(",", ":"))
+        return json.dumps(finite(run), separators=(",", ":"))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Recorded:
@@ -52,7 +52,7 @@ class Recorded:
 def read_recorded(path: Path) -> Iterator[Recorded]:
     """Runs of a file in order. Raises UsageError without a file, TraceError with the line that is no run."""
     try:
-        file = path.open(encoding="utf-8")
+        file = path.open("rb")  # a line that is no UTF-8 is named like any other
     except OSError:
         raise UsageError(f"no recorded runs at {path}: make them with python -m analysis run --out DIR") from None
     with file:
@@ -61,7 +61,7 @@ def read_recorded(path: Path) -> Iterator[Recorded]:
                 yield Recorded.from_dict(json.loads(line))
             except TraceError as error:
                 raise TraceError(f"{path} line {number}: {error}") from None
-            except (TypeError, ValueError, KeyError) as error:
+            except (AttributeError, TypeError, ValueError, KeyError) as error:
                 raise TraceError(f"{path} line {number} is no recorded run ({error}): record it again") from None
 
 

@@ -117,7 +117,7 @@ def ticks(low: float, high: float) -> list[float]:
     if span <= 0:
         return [low]
     step = 10.0 ** math.floor(math.log10(span))
-    step *= next(factor for factor in (0.1, 0.2, 0.25, 0.5, 1.0, 2.0) if span / (step * factor) <= 7.5)
+    step *= next(factor for factor in (0.1, 0.2, 0.25, 0.5, 1.0, 2.0) if span / (step * factor) < 8 - 1e-9)
     first = math.ceil(low / step - 1e-9)
     return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
 

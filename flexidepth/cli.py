@@ -241,14 +241,15 @@ def _write(options: argparse.Namespace) -> None:
     from flexidepth.self_written import answered, imagined, line_of, read_messages
 
     given = None if options.messages is None else read_messages(options.messages)
-    model, tokenizer = _load(options)
-    messages = list(imagined(model, tokenizer, options.count, seed=options.seed)) if given is None else given
     try:
         file = options.out.open("a", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{options.out} cannot be written ({error.strerror}): choose another --out") from None
-    with file, tqdm(total=len(messages), unit="answer", disable=None) as bar:
-        for conversation in answered(model, tokenizer, messages, seed=options.seed, report=bar.update):
-            file.write(line_of(conversation))
-            file.flush()
+    with file:
+        model, tokenizer = _load(options)
+        messages = list(imagined(model, tokenizer, options.count, seed=options.seed)) if given is None else given
+        with tqdm(total=len(messages), unit="answer", disable=None) as bar:
+            for conversation in answered(model, tokenizer, messages, seed=options.seed, report=bar.update):
+                file.write(line_of(conversation))
+                file.flush()
     print(options.out)

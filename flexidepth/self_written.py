@@ -15,10 +15,12 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from flexidepth.batch import generate_batch
 from flexidepth.data import Conversation
 from flexidepth.errors import UsageError
+from flexidepth.generation import prompt_ids
 from flexidepth.modeling import FlexiDepthForCausalLM
 
 _BATCH = 32
 _MESSAGE_TOKENS, _ANSWER_TOKENS = 64, 256
+_PATIENCE = 20  # batches without one message that ends
 _MARK = "\u2603"  # stands in the chat template where the user's message goes
 Report = Callable[[int], None]
 
@@ -33,7 +35,12 @@ def answered(
     top_p: float = 0.95,
     report: Report = lambda _: None,
 ) -> Iterator[Conversation]:
-    """Each user message with the base model's answer to it, cut at 256 tokens. The seed of message i is seed + i."""
+    """Each user message with the base model's answer to it, cut at 256 tokens. The seed of message i is seed + i.
+
+    Raises UsageError for a message that is too long, before the first answer.
+    """
+    for message in messages:
+        prompt_ids(tokenizer, message, chat=True, context=model.config.max_position_embeddings)
     for first in range(0, len(messages), _BATCH):
         batch = messages[first : first + _BATCH]
         traces = generate_batch(
@@ -57,14 +64,17 @@ def imagined(
     """`count` user messages that the base model expects: what it writes after the chat template's opening.
 
     Messages that do not end within 64 tokens, or hold fewer than three words, are drawn again. Raises UsageError for a
-    model without a chat template.
+    model without a chat template, and for one that ends no message in twenty batches.
     """
     if tokenizer.chat_template is None:
         raise UsageError("this model has no chat template to begin a message with: give messages of your own")
     template = tokenizer.apply_chat_template([{"role": "user", "content": _MARK}], tokenize=False)
     opening = str(template).split(_MARK)[0]
-    given = 0
+    given = fruitless = 0
     while given < count:
+        if fruitless == _PATIENCE:
+            raise UsageError("this model does not end the messages that it makes up: give messages of your own")
+        before = given
         traces = generate_batch(
             model,
             tokenizer,
@@ -82,12 +92,13 @@ def imagined(
             if given < count and trace.generated[-1].stop == "end_of_turn" and len(message.split()) >= 3:
                 given += 1
                 yield message
+        fruitless = 0 if given > before else fruitless + 1
 
 
 def read_messages(path: Path) -> list[str]:
     """One user message a line. Raises UsageError on a file that holds none."""
     try:
-        messages = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        messages = [line.strip() for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError):
         messages = []
     if not messages:

@@ -175,7 +175,7 @@ def test_an_input_has_the_same_number_in_each_task_of_its_kind(suite, kinds, n):
 
 def test_language_inputs_are_the_first_passages_and_prompts_repeat():
     assert [prompt.input for prompt in prompts("language", 4)[:4]] == [passage.text for passage in passages()[:4]]
-    assert prompts("all", 5) == prompts("all", 5)
+    assert prompts("all", 5) == prompts("language", 5) + prompts("math", 5)
     assert "chat" not in {task.name for task in tasks_of("all")}
 
 
