@@ -48,6 +48,7 @@ def settings(tmp_path, base_dir, data_file):
         save_every=3,
         log_every=1,
         learning_rate=1e-2,
+        rescale_penalty=False,
     )
 
 
@@ -84,6 +85,13 @@ def test_loss_and_step_are_the_same_under_accumulation(settings, objective):
     assert whole["grad_norm"] == pytest.approx(parts["grad_norm"], rel=1e-3)
     for name, tensor in one_step.items():
         torch.testing.assert_close(tensor, four_steps[name], atol=2e-4, rtol=1e-2)
+
+
+def test_alpha_meant_for_sixteen_routed_layers_counts_more_where_there_are_two(settings):
+    settings = replace(settings, skip_penalty=0.01, rescale_penalty=True)
+    entry, _ = losses(settings, np.random.default_rng(0).integers(0, 256, (4, 32)), 4, 1)
+    assert entry["loss"] == pytest.approx(entry["kl_loss"] + 16 / 2 * 0.01 * entry["skip_loss"], rel=1e-4)
+    assert entry["penalty"] == 0.01, "told as it was asked for"
 
 
 def test_training_from_kept_states_takes_the_steps_of_plain_training(settings, tmp_path):
