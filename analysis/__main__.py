@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     results = commands.add_parser("results", help="a checkpoint's final numbers on the shipped held-out inputs")
-    results.add_argument("--n", type=int, default=25, help="inputs a task (%(default)s)")
+    results.add_argument("--n", type=int, default=16, help="inputs a task (%(default)s)")
     _add_model(results)
     results.set_defaults(command=_results)
 
