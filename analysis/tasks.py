@@ -1,8 +1,8 @@
 """The six tasks of the FlexiDepth paper, free chat, and inputs for them. Knows no model and no page.
 
 The instructions are the paper's. The passages are written for this project and name no real person; the number lists
-are drawn from a seed. Both are kept from training: no passage is part of the training text, and its exercises draw
-their numbers from another range.
+are drawn from a seed. No passage is part of the training text; its exercises draw lists from seeds of their own, so
+that an equal list there is possible and very unlikely.
 """
 
 from __future__ import annotations
