@@ -44,6 +44,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(results)
     results.set_defaults(command=_results)
 
+    curve = commands.add_parser("curve", help="trained runs as points of quality against depth: table and chart")
+    curve.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="directories that train wrote, one a penalty")
+    curve.add_argument(
+        "--seeds", nargs="+", type=Path, default=[], metavar="RUN", help="runs of the final recipe, one a seed"
+    )
+    curve.add_argument("--text", type=Path, metavar="FILE", help="what to score them on (our conversations)")
+    curve.add_argument("--out", type=Path, required=True, metavar="DIR")
+    curve.set_defaults(command=_curve)
+
     card = commands.add_parser(
         "card", help="README.md and charts of a checkpoint, from its training record, scores and results"
     )
@@ -93,6 +102,20 @@ def _results(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{results_text(path)}\n{path}\n")
 
 
+def _curve(options: argparse.Namespace) -> None:
+    from analysis.curve import CURVE_CHART, CURVE_FILE, curve_svg, curve_text
+    from analysis.curve_points import make_curve
+    from analysis.results import CONVERSATIONS_FILE
+
+    _quiet()
+    with _Bar() as bar:
+        curve = make_curve(options.runs, options.seeds, options.text or CONVERSATIONS_FILE, report=bar)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / CURVE_FILE).write_text(curve.to_json(), encoding="utf-8")
+    (options.out / CURVE_CHART).write_text(curve_svg(curve), encoding="utf-8")
+    sys.stdout.write(f"{curve_text(curve)}\n{options.out / CURVE_FILE}\n{options.out / CURVE_CHART}\n")
+
+
 def _card(options: argparse.Namespace) -> None:
     from analysis.card import write_card
 
@@ -100,13 +123,17 @@ def _card(options: argparse.Namespace) -> None:
 
 
 def _load(name: str) -> tuple[Any, Any]:
-    from transformers.utils import logging
-
     from flexidepth.checkpoint import load
+
+    _quiet()
+    return load(name, progress=_say)
+
+
+def _quiet() -> None:
+    from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    return load(name, progress=_say)
 
 
 def _say(line: str) -> None:

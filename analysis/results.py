@@ -42,6 +42,7 @@ def make_results(model: Any, tokenizer: Any, directory: Path, *, n: int, report:
             routes: asdict(
                 score(model, tokenizer, path, routes=routes, report=_told(report, f"{name}, {routes} routes"))
             )
+            | {"source": f"{path.parent.name}/{path.name}"}
             for routes in _ROUTES
         }
         for name, path in _SOURCES.items()

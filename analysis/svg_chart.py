@@ -107,7 +107,7 @@ def _line(line: Line, place: Callable[[float, float], tuple[float, float]]) -> s
     if line.marks:
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.2" fill="{line.colour}"/>' for x, y in points]
     for (x, y), note in zip(points, line.notes or (), strict=bool(line.notes)):
-        parts.append(_text(x + 6, y - 5, note, "start", line.colour))
+        parts.append(_text(x + 6, y + 12, note, "start", line.colour))
     return "".join(parts)
 
 

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -222,25 +223,36 @@ def _train(options: argparse.Namespace) -> None:
 
 def _add_write(commands: Any) -> None:
     command = commands.add_parser(
-        "write", help="training text of one's own: conversations that the base model writes itself"
+        "write", help="training text of one's own: conversations that the model writes itself"
     )
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON lines; what is there stays")
     messages = command.add_mutually_exclusive_group(required=True)
     messages.add_argument("--messages", type=Path, metavar="FILE", help="user messages to answer, one a line")
     messages.add_argument("--count", type=int, metavar="N", help="so many messages, which the model makes up too")
+    messages.add_argument(
+        "--tasks", type=int, metavar="N", help="so many prompts of the six tasks, about paragraphs that --out holds"
+    )
+    command.add_argument(
+        "--routes", choices=("all", "learned"), default="all", help="all: the base model answers (%(default)s)"
+    )
     command.add_argument("--seed", type=int, default=0, metavar="S", help="%(default)s")
     _add_model(command)
     command.set_defaults(command=_write)
 
 
 def _write(options: argparse.Namespace) -> None:
-    if options.count is not None and options.count < 1:
-        raise UsageError(f"--count must be at least 1, not {options.count}")
+    for name in ("count", "tasks"):
+        wanted = getattr(options, name)
+        if wanted is not None and wanted < 1:
+            raise UsageError(f"--{name} must be at least 1, not {wanted}")
     from tqdm import tqdm
 
-    from flexidepth.self_written import answered, imagined, line_of, read_messages
+    from flexidepth.data import task_prompts
+    from flexidepth.self_written import answered, imagined, line_of, read_messages, read_passages
 
     given = None if options.messages is None else read_messages(options.messages)
+    if options.tasks is not None:
+        given = list(islice(task_prompts(options.seed, read_passages(options.out)), options.tasks))
     try:
         file = options.out.open("a", encoding="utf-8")
     except OSError as error:
@@ -249,7 +261,9 @@ def _write(options: argparse.Namespace) -> None:
         model, tokenizer = _load(options)
         messages = list(imagined(model, tokenizer, options.count, seed=options.seed)) if given is None else given
         with tqdm(total=len(messages), unit="answer", disable=None) as bar:
-            for conversation in answered(model, tokenizer, messages, seed=options.seed, report=bar.update):
+            for conversation in answered(
+                model, tokenizer, messages, seed=options.seed, routes=options.routes, report=bar.update
+            ):
                 file.write(line_of(conversation))
                 file.flush()
     print(options.out)

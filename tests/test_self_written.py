@@ -15,7 +15,7 @@ from flexidepth.cli import main
 from flexidepth.data import conversations
 from flexidepth.errors import UsageError
 from flexidepth.generation import prompt_ids
-from flexidepth.self_written import answered, imagined, line_of, read_messages
+from flexidepth.self_written import answered, imagined, line_of, read_messages, read_passages
 from flexidepth.trace import Trace
 from tests.conftest import OWN, byte_tokenizer
 from tests.test_trace import HEADER, step
@@ -65,6 +65,13 @@ def test_the_same_seed_writes_the_same_conversations(brief, tokenizer):
     assert first == list(answered(brief, tokenizer, MESSAGES, seed=1))
     assert first != list(answered(brief, tokenizer, MESSAGES, seed=2))
     assert list(answered(brief, tokenizer, [], seed=1)) == []
+
+
+def test_the_routed_model_may_answer_too(brief, tokenizer):
+    ((_, answer),) = answered(brief, tokenizer, ["hello there"], seed=10, routes="learned")
+    settings = {"max_new_tokens": 256, "temperature": 0.7, "top_p": 0.95, "seed": 10}
+    assert answer["content"] == flexidepth.generate(brief, tokenizer, "hello there", **settings).text
+    assert [answer] != [turn[1] for turn in answered(brief, tokenizer, ["hello there"], seed=10)]
 
 
 def test_answers_are_cut_at_256_tokens(make_model, tokenizer):
@@ -172,15 +179,39 @@ def test_write_makes_up_messages_too(tiny, tmp_path, monkeypatch):
     assert all(len(messages[0]["content"].split()) >= 3 for messages in made)
 
 
+def test_passages_are_the_paragraphs_of_a_file(tmp_path):
+    path = tmp_path / "own.jsonl"
+    with pytest.raises(UsageError, match="holds no paragraph"):
+        read_passages(path)
+    path.write_text(line_of([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "brief"}]))
+    with pytest.raises(UsageError, match="holds no paragraph"):
+        read_passages(path)
+    passage = "a calm sea. " * 20
+    path.write_text(line_of([{"role": "user", "content": "hi"}, {"role": "assistant", "content": f"a\n\n{passage}"}]))
+    assert read_passages(path) == [passage]
+
+
+def test_write_answers_the_six_tasks(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(self_written, "_ANSWER_TOKENS", 20)
+    monkeypatch.setattr(self_written, "read_passages", lambda path: ["A calm sea."])
+    out = tmp_path / "own.jsonl"
+    assert main(["write", "--out", str(out), "--tasks", "12", "--model", tiny, "--routes", "learned"]) == 0
+    prompts = [item[0]["content"] for item in conversations(str(out))]
+    assert len(prompts) == 12
+    assert any(prompt.endswith("A calm sea.") for prompt in prompts)
+    assert any("list" in prompt for prompt in prompts)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--tasks", "0"], "--tasks must be at least 1, not 0"),
         (["--count", "0"], "--count must be at least 1, not 0"),
         (["--count", "-5"], "--count must be at least 1, not -5"),
         (["--count", "many"], "--count"),
         (["--messages", "/no/such/file"], "no messages at /no/such/file"),
         (["--count", "1", "--messages", "x"], "--messages"),
-        ([], "--messages --count"),
+        ([], "--messages --count --tasks"),
     ],
 )
 def test_a_bad_request_to_write_is_exit_code_2_and_one_line_before_any_work(

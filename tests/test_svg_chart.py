@@ -196,7 +196,7 @@ def test_marks_joins_and_notes_are_drawn_as_asked():
     for note, (x, y) in zip(line.notes, circles(marked), strict=True):
         beside = text_named(marked, note).attrib
         assert 0 < float(beside["x"]) - x < 12
-        assert abs(float(beside["y"]) - y) < 12
+        assert abs(float(beside["y"]) - y) < 14
     with pytest.raises(ValueError, match="zip"):
         drawn(Panel("t", "x", "y", [Line("a", [0, 1], [0, 1], "#000000", notes=["only one"])]))
 
