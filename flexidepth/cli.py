@@ -159,6 +159,9 @@ def _add_score(commands: Any) -> None:
         default="learned",
         help="random and static are controls: the learned rates or depth, without a choice by token (%(default)s)",
     )
+    command.add_argument(
+        "--threshold", type=float, metavar="X", help="a gate above it runs its layer (the checkpoint's)"
+    )
     command.add_argument("--seed", type=int, default=0, metavar="S", help="of random routes (%(default)s)")
     command.add_argument("--json", action="store_true", help="one JSON object")
     command.set_defaults(command=_score)
@@ -178,7 +181,15 @@ def _score(options: argparse.Namespace) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        result = score(model, tokenizer, options.file, routes=options.routes, seed=options.seed, report=report)
+        result = score(
+            model,
+            tokenizer,
+            options.file,
+            routes=options.routes,
+            threshold=options.threshold,
+            seed=options.seed,
+            report=report,
+        )
     if options.json:
         print(json.dumps(asdict(result)))
         return

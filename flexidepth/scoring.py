@@ -43,6 +43,7 @@ class Score:
     num_layers: int
     per_layer_usage: list[float]  # [L] share of the tokens that each layer processed
     routes: str
+    threshold: float
     model: str
     source: str  # what was scored, as it was asked for
     # 0-based layers of the static control as they were chosen; the last one is skipped for a share of the tokens
@@ -96,24 +97,28 @@ def score(
     source: str | Path,
     *,
     routes: str = "learned",
+    threshold: float | None = None,
     seed: int = 0,
     report: Callable[[int, int], None] = lambda *_: None,
 ) -> Score:
-    """Scores a text file. report is told (passes done, passes). seed: of the draws of "random".
+    """Scores a text file. report is told (passes done, passes). threshold: in place of the checkpoint's. seed: of the
+    draws of the controls.
 
     The controls "random" and "static" (controls.py) first read the text once with learned routes, for the rates that
-    they match. Raises UsageError on an unreadable file.
+    they match. Raises UsageError on an unreadable file and on a threshold outside 0..1.
     """
     if routes not in ROUTES:
         raise UsageError(f"routes {routes!r} must be one of {', '.join(ROUTES)}")
+    if threshold is not None and not 0.0 <= threshold <= 1.0:
+        raise UsageError(f"threshold must lie between 0 and 1, not {threshold}")
     documents = read_documents(source, tokenizer)
     windows = [torch.tensor([window], device=model.device) for ids in documents for window in _windows(ids)]
     passes = len(windows) * (2 if routes in ("random", "static") else 1)
-    tapes, skipped = _tapes(model, windows, routes, seed, lambda done: report(done, passes))
+    tapes, skipped = _tapes(model, windows, routes, threshold, seed, lambda done: report(done, passes))
     sums: dict[str, float] = dict.fromkeys(("tokens", "nll", "base_nll", "kl", "depth", "depth_squared"), 0.0)
     executed = torch.zeros(model.config.num_routed, dtype=torch.float64)
     for done, (ids, tape) in enumerate(zip(windows, tapes, strict=True), start=passes - len(windows) + 1):
-        counts = _window_sums(model, ids, tape)
+        counts = _window_sums(model, ids, tape, threshold)
         for name in sums:
             sums[name] += counts[name]
         executed += counts["executed"]
@@ -131,6 +136,7 @@ def score(
         num_layers=model.config.num_hidden_layers,
         per_layer_usage=_usage(model, executed / tokens),
         routes=routes,
+        threshold=model.config.threshold if threshold is None else threshold,
         model=str(model.name_or_path),
         source=str(source),
         always_skipped=skipped,
@@ -138,14 +144,20 @@ def score(
 
 
 def _tapes(
-    model: FlexiDepthForCausalLM, windows: Sequence[Tensor], routes: str, seed: int, report: Callable[[int], None]
+    model: FlexiDepthForCausalLM,
+    windows: Sequence[Tensor],
+    routes: str,
+    threshold: float | None,
+    seed: int,
+    report: Callable[[int], None],
 ) -> tuple[list[str | Tensor], list[int]]:
     """What each window's pass is given as routes, and the layers that "static" always skips."""
     if routes not in ("random", "static"):
         return [routes] * len(windows), []
     ran = torch.zeros(model.config.num_routed, dtype=torch.float64)
     for done, ids in enumerate(windows, start=1):
-        ran += model(ids[:, :-1], use_cache=False, logits_to_keep=1).executed[0].sum(0).double().cpu()
+        outputs = model(ids[:, :-1], threshold=threshold, use_cache=False, logits_to_keep=1)
+        ran += outputs.executed[0].sum(0).double().cpu()
         report(done)
     rates = ran / sum(ids.shape[1] - 1 for ids in windows)
     chosen: list[int] = []
@@ -178,10 +190,12 @@ def _windows(ids: list[int]) -> Iterator[list[int]]:
         yield ids[first : first + WINDOW + 1]
 
 
-def _window_sums(model: FlexiDepthForCausalLM, ids: Tensor, routes: str | Tensor) -> dict[str, Any]:
+def _window_sums(
+    model: FlexiDepthForCausalLM, ids: Tensor, routes: str | Tensor, threshold: float | None
+) -> dict[str, Any]:
     """Sums over the predictions of one window. ids: [1, T + 1]"""
     inputs, targets = ids[:, :-1], ids[0, 1:]
-    outputs = model(inputs, routes=routes, use_cache=False)
+    outputs = model(inputs, routes=routes, threshold=threshold, use_cache=False)
     base = F.log_softmax(model(inputs, routes="all", use_cache=False).logits[0].float(), dim=-1)  # [T, V]
     routed = F.log_softmax(outputs.logits[0].float(), dim=-1)
     depth = model.config.always_on + outputs.executed[0].sum(-1).double()  # [T]

@@ -53,6 +53,25 @@ def test_all_routes_are_the_base(model, tokenizer, text_file):
     assert found.mean_layers_used == 4.0
 
 
+@pytest.mark.parametrize("routes", ["learned", "random", "static"])
+def test_a_threshold_of_the_call_replaces_the_checkpoints(make_model, tokenizer, text_file, routes):
+    model = make_model(threshold=0.5)
+    low = scoring.score(model, tokenizer, text_file, routes=routes, threshold=0.0)
+    assert low.threshold == 0.0
+    assert low.mean_layers_used == 4.0, "every gate is above 0"
+    model.config.threshold = 0.52
+    expected = scoring.score(model, tokenizer, text_file, routes=routes)
+    model.config.threshold = 0.5
+    assert scoring.score(model, tokenizer, text_file, routes=routes, threshold=0.52) == expected
+    assert model.config.threshold == 0.5
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
+def test_a_threshold_outside_its_range_is_refused(model, tokenizer, text_file, threshold):
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        scoring.score(model, tokenizer, text_file, threshold=threshold)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
