@@ -14,6 +14,7 @@ from typing import Any
 from analysis.curve import CURVE_CHART, CURVE_FILE, Curve, curve_svg, curve_text, read_curve
 from analysis.results_tables import (
     RESULTS_FILE,
+    ROUTE_NAMES,
     USAGE_FILE,
     answers_text,
     classes_text,
@@ -209,18 +210,13 @@ def _controls(scores: list[dict[str, Any]]) -> str:
     """The same layers at the same rates, chosen without looking at the token: a table, or nothing without scores."""
     if len(scores) < 2:
         return ""
-    names = {
-        "learned": "learned",
-        "random": "random, each layer at its learned rate",
-        "static": "static, the same layers for every token",
-    }
     rows = "\n".join(
-        f"| {names[one['routes']]} | {one['mean_layers_used']:.2f} | {one['nll']:.4f} | {one['kl_to_base']:.4f} |"
+        f"| {ROUTE_NAMES[one['routes']]} | {one['mean_layers_used']:.2f} | {one['nll']:.4f} | {one['kl_to_base']:.4f} |"
         for one in scores
     )
     skipped: list[int] = next((one["always_skipped"] for one in scores if one["routes"] == "static"), [])
     named = ", ".join(str(layer + 1) for layer in skipped)
-    chosen = f" They are {named}; the last one is skipped for so many tokens that depths are equal." if skipped else ""
+    chosen = f" They are {named}." if skipped else ""
     return f"""What the choice by token is worth, through the same adapters (`--routes random`, `--routes static`):
 
 | routes | mean layers used | nll | KL to the base |

@@ -26,7 +26,7 @@ from flexidepth.scoring import score
 
 CONVERSATIONS_FILE = PASSAGES_FILE.with_name("conversations.jsonl")
 _SOURCES = {"passages": PASSAGES_FILE, "conversations": CONVERSATIONS_FILE}
-_ROUTES = ("learned", "random", "static")
+_ROUTES = ("learned", "random", "static-equal")
 _MAX_NEW_TOKENS = 256  # a copy of the longest passage, or five repetitions of the longest list, fits
 Report = Callable[[str, int, int], None]
 

@@ -24,10 +24,11 @@ PAPER_MEANS = {  # Llama-3-8B-Instruct, 32 layers of which 16 are routed: mean l
     "add": (22.45, 14.7),
     "multiply": (23.90, 21.6),
 }
-_NAMES = {
+ROUTE_NAMES = {
     "learned": "learned",
     "random": "random, each layer at its learned rate",
     "static": "static, the same layers for every token",
+    "static-equal": "static at exactly the learned depth",
 }
 
 
@@ -52,7 +53,7 @@ def scores_text(found: dict[str, Any]) -> str:
         learned = scores["learned"]
         rows = [
             (
-                _NAMES[routes],
+                ROUTE_NAMES[routes],
                 f"{score['mean_layers_used']:.2f}",
                 f"{score['nll']:.4f} ({score['nll'] / score['base_nll'] - 1:+.1%})",
                 f"{score['kl_to_base']:.4f}",

@@ -155,9 +155,10 @@ def _add_score(commands: Any) -> None:
     _add_model(command)
     command.add_argument(
         "--routes",
-        choices=("learned", "all", "none", "random", "static"),
+        choices=("learned", "all", "none", "random", "static", "static-equal"),
         default="learned",
-        help="random and static are controls: the learned rates or depth, without a choice by token (%(default)s)",
+        help="random and static are controls: the learned rates or depth, without a choice by token; static-equal "
+        "skips one more layer than static for so many tokens that the depth is the learned one (%(default)s)",
     )
     command.add_argument(
         "--threshold", type=float, metavar="X", help="a gate above it runs its layer (the checkpoint's)"

@@ -1,9 +1,9 @@
 """The two controls of routing: the same layers at the same rates, chosen without looking at the token.
 
 Given the rates at which the routers run their layers, "random" draws each token's layers at those rates, and "static"
-always skips the same layers, as many as the routers skip on average, chosen to harm least; where that is no whole
-number, the last chosen layer is skipped for a share of the tokens, drawn at random. Both go through the trained
-adapters: what they lack is the choice alone. Knows tensors and the model; knows no files and no scores.
+always skips the same layers, about as many as the routers skip on average, chosen to harm least. "static-equal" skips
+exactly as many: one layer more, for a share of the tokens drawn at random. All go through the trained adapters: what
+they lack is the choice alone. Knows tensors and the model; knows no files and no scores.
 """
 
 from __future__ import annotations

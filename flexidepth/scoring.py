@@ -25,7 +25,8 @@ from flexidepth.modeling import FlexiDepthForCausalLM
 HELD_OUT = "held-out:"
 _HELD_OUT_DOCUMENTS = 100
 _CALIBRATION_TOKENS = 1024  # on which the static control chooses its layers, a favour to it: they are scored too
-ROUTES = ("learned", "all", "none", "random", "static")
+CONTROLS = ("random", "static", "static-equal")
+ROUTES = ("learned", "all", "none", *CONTROLS)
 WINDOW = 512  # tokens a forward pass; longer documents are scored window by window
 
 
@@ -46,7 +47,7 @@ class Score:
     threshold: float
     model: str
     source: str  # what was scored, as it was asked for
-    # 0-based layers of the static control as they were chosen; the last one is skipped for a share of the tokens
+    # 0-based layers of the static controls as they were chosen; "static-equal" skips the last for a share of tokens
     always_skipped: list[int] = field(default_factory=list)
 
 
@@ -104,8 +105,8 @@ def score(
     """Scores a text file. report is told (passes done, passes). threshold: in place of the checkpoint's. seed: of the
     draws of the controls.
 
-    The controls "random" and "static" (controls.py) first read the text once with learned routes, for the rates that
-    they match. Raises UsageError on an unreadable file and on a threshold outside 0..1.
+    The controls (controls.py) first read the text once with learned routes, for the rates that they match. Raises
+    UsageError on an unreadable file and on a threshold outside 0..1.
     """
     if routes not in ROUTES:
         raise UsageError(f"routes {routes!r} must be one of {', '.join(ROUTES)}")
@@ -113,7 +114,7 @@ def score(
         raise UsageError(f"threshold must lie between 0 and 1, not {threshold}")
     documents = read_documents(source, tokenizer)
     windows = [torch.tensor([window], device=model.device) for ids in documents for window in _windows(ids)]
-    passes = len(windows) * (2 if routes in ("random", "static") else 1)
+    passes = len(windows) * (2 if routes in CONTROLS else 1)
     tapes, skipped = _tapes(model, windows, routes, threshold, seed, lambda done: report(done, passes))
     sums: dict[str, float] = dict.fromkeys(("tokens", "nll", "base_nll", "kl", "depth", "depth_squared"), 0.0)
     executed = torch.zeros(model.config.num_routed, dtype=torch.float64)
@@ -151,8 +152,8 @@ def _tapes(
     seed: int,
     report: Callable[[int], None],
 ) -> tuple[list[str | Tensor], list[int]]:
-    """What each window's pass is given as routes, and the layers that "static" always skips."""
-    if routes not in ("random", "static"):
+    """What each window's pass is given as routes, and the layers that the static controls skip."""
+    if routes not in CONTROLS:
         return [routes] * len(windows), []
     ran = torch.zeros(model.config.num_routed, dtype=torch.float64)
     for done, ids in enumerate(windows, start=1):
@@ -161,8 +162,9 @@ def _tapes(
         report(done)
     rates = ran / sum(ids.shape[1] - 1 for ids in windows)
     chosen: list[int] = []
-    if routes == "static":
+    if routes != "random":
         count = (1 - rates).sum().item()
+        count = round(count) if routes == "static" else count
         chosen = least_harmful(model, list(_first_tokens(windows, _CALIBRATION_TOKENS)), math.ceil(count))
         rates = static_rates(chosen, len(rates), count)
     generator = torch.Generator().manual_seed(seed)

@@ -99,7 +99,7 @@ def test_controls_are_told_when_they_were_scored(directory):
         (directory / f"held-out-{routes}.json").write_text(json.dumps(control))
     text = write_card(directory, "Title", "a machine").read_text()
     assert "| random, each layer at its learned rate | 3.00 | 2.2000 | 1.5000 |" in text
-    assert "They are 4; the last one" in text
+    assert "They are 4." in text
 
 
 def test_data_of_our_own_are_named(directory):

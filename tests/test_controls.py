@@ -55,7 +55,7 @@ def test_the_least_harmful_layer_is_the_one_with_the_lowest_kl(make_model, ids):
     assert harm(pair) == pytest.approx(min(harm([first, other]) for other in range(4) if other != first))
 
 
-@pytest.mark.parametrize("routes", ["random", "static"])
+@pytest.mark.parametrize("routes", ["random", "static", "static-equal"])
 def test_controls_in_the_score(make_model, tokenizer, tmp_path, routes):
     path = tmp_path / "text.txt"
     path.write_text("\n".join(f"Line {number}: some text to read, as it comes." for number in range(60)))
@@ -70,6 +70,10 @@ def test_controls_in_the_score(make_model, tokenizer, tmp_path, routes):
         assert control.per_layer_usage == pytest.approx(learned.per_layer_usage, abs=0.05)
         again = scoring.score(model, tokenizer, path, routes=routes, seed=1)
         assert again.kl_to_base == control.kl_to_base
+    elif routes == "static":
+        assert control.mean_layers_used == 6 - len(control.always_skipped), "the same layers for every token"
+        assert abs(control.mean_layers_used - learned.mean_layers_used) <= 0.5
+        assert all(control.per_layer_usage[layer] == 0 for layer in control.always_skipped)
     else:
         *always, last = control.always_skipped
         assert control.mean_layers_used == pytest.approx(learned.mean_layers_used, abs=0.05), "equal depth"
@@ -80,5 +84,5 @@ def test_controls_in_the_score(make_model, tokenizer, tmp_path, routes):
 
 
 def test_unknown_routes_are_refused(model, tokenizer, tmp_path):
-    with pytest.raises(UsageError, match="learned, all, none, random, static"):
+    with pytest.raises(UsageError, match="learned, all, none, random, static, static-equal"):
         scoring.score(model, tokenizer, tmp_path / "text.txt", routes="some")

@@ -53,7 +53,7 @@ def test_all_routes_are_the_base(model, tokenizer, text_file):
     assert found.mean_layers_used == 4.0
 
 
-@pytest.mark.parametrize("routes", ["learned", "random", "static"])
+@pytest.mark.parametrize("routes", ["learned", "random", "static", "static-equal"])
 def test_a_threshold_of_the_call_replaces_the_checkpoints(make_model, tokenizer, text_file, routes):
     model = make_model(threshold=0.5)
     low = scoring.score(model, tokenizer, text_file, routes=routes, threshold=0.0)
