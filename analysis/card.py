@@ -211,7 +211,8 @@ def _controls(scores: list[dict[str, Any]]) -> str:
     if len(scores) < 2:
         return ""
     rows = "\n".join(
-        f"| {ROUTE_NAMES[one['routes']]} | {one['mean_layers_used']:.2f} | {one['nll']:.4f} | {one['kl_to_base']:.4f} |"
+        f"| {ROUTE_NAMES[one['routes']]} | {one['mean_layers_used']:.2f} "
+        f"| {one['nll']:.4f} | {one['kl_to_base']:.4f} |"
         for one in scores
     )
     skipped: list[int] = next((one["always_skipped"] for one in scores if one["routes"] == "static"), [])
