@@ -28,8 +28,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="answer the six tasks and keep every token: DIR/traces.jsonl, summary.json")
-    run.add_argument("--suite", default="all", help="language, math or all (%(default)s)")
+    run.add_argument("--suite", default="all", help="language, math or all, or a file of prompts (%(default)s)")
     run.add_argument("--n", type=int, default=100, help="inputs a task (%(default)s)")
+    run.add_argument(
+        "--passages", metavar="DATASET", help="test split that gives the passages, such as EdinburghNLP/xsum (ours)"
+    )
     run.add_argument("--routes", choices=("learned", "all", "none"), default="learned", help="%(default)s")
     run.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="%(default)s")
     run.add_argument("--temperature", type=float, default=0.0, metavar="T", help="%(default)s")
@@ -38,6 +41,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--batch", type=int, default=16, metavar="B", help="prompts side by side (%(default)s)")
     _add_model(run)
     run.set_defaults(command=_run)
+
+    report = commands.add_parser("report", help="DIR/traces.jsonl -> report.html, figures, tables, patterns")
+    report.add_argument("directory", type=Path, metavar="DIR")
+    report.set_defaults(command=_report)
 
     results = commands.add_parser("results", help="a checkpoint's final numbers on the shipped held-out inputs")
     results.add_argument("--n", type=int, default=16, help="inputs a task (%(default)s)")
@@ -71,6 +78,8 @@ def _add_model(command: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     import json
 
+    from accelerate import PartialState
+
     from analysis.collect import Collection, collect
     from analysis.recorded import read_recorded
     from analysis.summary import summarize_runs
@@ -78,6 +87,7 @@ def _run(options: argparse.Namespace) -> None:
     collection = Collection(
         suite=options.suite,
         n=options.n,
+        passages=options.passages,
         routes=options.routes,
         max_new_tokens=options.max_new_tokens,
         temperature=options.temperature,
@@ -85,11 +95,27 @@ def _run(options: argparse.Namespace) -> None:
         threshold=options.threshold,
         batch=options.batch,
     )
+    state = PartialState()  # before the model is loaded: it chooses this process's device
     with _Bar() as bar:
         path = collect(*_load(options.model), collection, options.out, bar.of(f"{options.suite} tasks"))
-    summary = options.out / "summary.json"
-    summary.write_text(json.dumps(summarize_runs(read_recorded(path)), indent=1) + "\n", encoding="utf-8")
-    sys.stdout.write(f"{path}\n{summary}\n")
+    if state.is_main_process:
+        summary = options.out / "summary.json"
+        summary.write_text(json.dumps(summarize_runs(read_recorded(path)), indent=1) + "\n", encoding="utf-8")
+        sys.stdout.write(f"{path}\n{summary}\n")
+    state.wait_for_everyone()
+    state.destroy_process_group()  # left to the interpreter's end, its threads may abort the process
+
+
+def _report(options: argparse.Namespace) -> None:
+    from analysis.pictures import NoPicturesError, write_pictures
+    from analysis.report import FIGURES, write_report
+
+    path = write_report(options.directory)
+    sys.stdout.write(f"{path}\n")
+    try:
+        write_pictures(sorted((options.directory / FIGURES).glob("*.svg")))
+    except NoPicturesError as error:
+        sys.stderr.write(f"note: {error}\n")
 
 
 def _results(options: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from analysis.results_tables import (
     ROUTE_NAMES,
     USAGE_FILE,
     answers_text,
-    classes_text,
+    classes_table,
     patterns_text,
     read_results,
     scores_text,
@@ -175,7 +175,7 @@ Means are over generated tokens; intervals draw whole answers anew. The paper's 
 
 ### Layers used by kind of token
 
-{classes_text(results)}
+{classes_table(results["patterns"]).markdown()}
 
 """
 

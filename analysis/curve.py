@@ -12,8 +12,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from analysis.results_tables import table
 from analysis.svg_chart import COLOURS, Line, Panel, svg
+from analysis.table import Table
 from flexidepth.errors import UsageError
 
 CURVE_FILE = "curve.json"
@@ -86,7 +86,7 @@ def curve_text(curve: Curve) -> str:
         for point in curve.points
     ]
     head = ("penalty alpha", f"layers of {curve.num_layers}", "skipped", "KL to the base", "nll")
-    text = f"{curve.tokens} predicted tokens of {curve.text}:\n\n" + table(head, rows)
+    text = f"{curve.tokens} predicted tokens of {curve.text}:\n\n" + Table(head, rows).markdown()
     return text + (f"\n\n{_seeds_text(curve.seeds)}" if curve.seeds else "")
 
 
@@ -104,7 +104,7 @@ def _seeds_text(seeds: Sequence[Point]) -> str:
                 _spread([100 * point.worse for point in seeds], "{:+.1f}% ± {:.1f}"),
             )
         )
-    return table(("seed", "layers", "KL to the base", "nll"), rows)
+    return Table(("seed", "layers", "KL to the base", "nll"), rows).markdown()
 
 
 def _spread(values: Sequence[float], form: str) -> str:

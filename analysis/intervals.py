@@ -35,11 +35,35 @@ def ratio_interval(sums: Sequence[float], counts: Sequence[float], *, seed: int 
     """Interval of sum(sums) / sum(counts) when the prompts, one entry each, are drawn anew. With counts of 1 it is
     that of a plain mean.
     """
-    total, size = np.array(sorted(zip(sums, counts, strict=True)), dtype=float).T  # no matter in which order they came
-    drawn = np.random.default_rng(seed).integers(0, len(total), (_RESAMPLES, len(total)))
-    means = total[drawn].sum(1) / size[drawn].sum(1)
-    low, high = np.quantile(means, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
-    return Interval(float(total.sum() / size.sum()), float(low), float(high))
+    (interval,) = ratio_intervals([[value] for value in sums], [[value] for value in counts], seed=seed)
+    assert interval is not None
+    return interval
+
+
+def ratio_intervals(
+    sums: Sequence[Sequence[float]], counts: Sequence[Sequence[float]], *, seed: int = 0
+) -> list[Interval | None]:
+    """The same for K ratios of the same prompts, [N, K] each; None where nothing was counted. Draws in which a ratio
+    has nothing to count are left out of its interval.
+    """
+    both = np.stack([np.asarray(sums, dtype=float), np.asarray(counts, dtype=float)])  # [2, N, K]
+    both = both[:, np.lexsort(np.concatenate(both, axis=1).T)]  # no matter in which order the prompts came
+    prompts = both.shape[1]
+    drawn = np.random.default_rng(seed).integers(0, prompts, (_RESAMPLES, prompts))
+    flat = (drawn + prompts * np.arange(_RESAMPLES)[:, None]).ravel()
+    times = np.bincount(flat, minlength=_RESAMPLES * prompts).reshape(_RESAMPLES, prompts).astype(float)
+    total, size = times @ both[0], times @ both[1]  # [resamples, K]
+    ends = ((1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2)
+    found: list[Interval | None] = []
+    for place in range(both.shape[2]):
+        all_sums, all_counts = both[0, :, place].sum(), both[1, :, place].sum()
+        if all_counts == 0:
+            found.append(None)
+            continue
+        some = size[:, place] > 0
+        low, high = np.quantile(total[some, place] / size[some, place], ends)
+        found.append(Interval(float(all_sums / all_counts), float(low), float(high)))
+    return found
 
 
 def paired_test(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -> PairedTest:

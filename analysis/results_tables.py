@@ -1,4 +1,4 @@
-"""results.json -> what people read of it: Markdown tables, and charts as SVG.
+"""results.json -> what people read of it: tables, and a chart as SVG.
 
 Every number comes from the file; the authors' are quoted. Knows no torch and no model.
 """
@@ -6,12 +6,11 @@ Every number comes from the file; the authors' are quoted. Knows no torch and no
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.summary import PAPER_ORDER
-from analysis.svg_chart import COLOURS, Line, Panel, svg
+from analysis.pattern_charts import bowls_svg
+from analysis.table import Table
 from flexidepth.errors import UsageError
 
 RESULTS_FILE = "results.json"
@@ -43,7 +42,9 @@ def read_results(path: Path) -> dict[str, Any]:
 def results_text(path: Path) -> str:
     """All tables, one after another."""
     found = read_results(path)
-    return "\n\n".join((scores_text(found), answers_text(found), patterns_text(found), classes_text(found)))
+    return "\n\n".join(
+        (scores_text(found), answers_text(found), patterns_text(found), classes_table(found["patterns"]).markdown())
+    )
 
 
 def scores_text(found: dict[str, Any]) -> str:
@@ -64,7 +65,9 @@ def scores_text(found: dict[str, Any]) -> str:
         parts.append(
             f"Our {source}, {learned['documents']} with {learned['tokens']} predicted tokens "
             f"(base nll {learned['base_nll']:.4f}):\n\n"
-            + table(("routes", f"layers of {found['num_layers']}", "nll", "KL to the base", "KL / learned"), rows)
+            + Table(
+                ("routes", f"layers of {found['num_layers']}", "nll", "KL to the base", "KL / learned"), rows
+            ).markdown()
         )
     return "\n\n".join(parts)
 
@@ -84,26 +87,35 @@ def answers_text(found: dict[str, Any]) -> str:
         for task, one in found["answers"].items()
     ]
     head = ("task", "right", "base right", "same text as base", "word overlap", "runaways / base", "tokens / base")
-    return f"Greedy answers to {found['n']} inputs a task, {found['max_new_tokens']} tokens at most:\n\n" + table(
-        head, rows
-    )
+    counted = f"Greedy answers to {found['n']} inputs a task, {found['max_new_tokens']} tokens at most:"
+    return f"{counted}\n\n{Table(head, rows).markdown()}"
 
 
 def patterns_text(found: dict[str, Any]) -> str:
     """Layers used by task beside the paper's, and the differences between neighbours in the paper's order."""
     patterns = found["patterns"]
+    between = "The paper's order, same inputs pair by pair:"
+    return f"{tasks_table(patterns).markdown()}\n\n{between}\n\n{pairs_table(patterns).markdown()}"
+
+
+def tasks_table(patterns: dict[str, Any]) -> Table:
+    """patterns: what summary.py makes."""
     rows = [
         (
             task,
             f"{one['mean_layers']:.2f} ({one['ci95'][0]:.2f} to {one['ci95'][1]:.2f})",
             f"{one['var_layers']:.2f}",
             f"{one['var_over_prompts']:.2f}",
-            "{:.2f} ({:.2f})".format(*PAPER_MEANS[task]),
+            "{:.2f} ({:.2f})".format(*PAPER_MEANS[task]) if task in PAPER_MEANS else "-",
         )
         for task, one in patterns["tasks"].items()
     ]
     head = ("task", "mean layers (95 %)", "variance over tokens", "variance over prompts", "paper, Llama-3-8B")
-    pairs = [
+    return Table(head, rows)
+
+
+def pairs_table(patterns: dict[str, Any]) -> Table:
+    rows = [
         (
             f"{pair['second']} minus {pair['first']}",
             f"{pair['difference']:+.2f} ({pair['ci95'][0]:+.2f} to {pair['ci95'][1]:+.2f})",
@@ -112,51 +124,22 @@ def patterns_text(found: dict[str, Any]) -> str:
         )
         for pair in patterns["pairs"]
     ]
-    return (
-        table(head, rows)
-        + "\n\nThe paper's order, same inputs pair by pair:\n\n"
-        + table(("difference of means", "layers (95 %)", "p, Holm", "deeper, as in the paper?"), pairs)
-    )
+    return Table(("difference of means", "layers (95 %)", "p, Holm", "deeper, as in the paper?"), rows)
 
 
-def classes_text(found: dict[str, Any]) -> str:
+def classes_table(patterns: dict[str, Any]) -> Table:
     """Mean depth of token classes."""
     rows = [
         (name, str(one["tokens"]), f"{one['mean_layers']:.2f} ({one['ci95'][0]:.2f} to {one['ci95'][1]:.2f})")
-        for name, one in found["patterns"]["token_classes"].items()
+        for name, one in patterns["token_classes"].items()
     ]
-    return table(("token class", "tokens", "mean layers (95 %)"), rows)
+    return Table(("token class", "tokens", "mean layers (95 %)"), rows)
 
 
 def usage_svg(found: dict[str, Any]) -> str:
     """Share of generated tokens that each routed layer processed: language and maths panels, one curve a task."""
-    tasks, routed = found["patterns"]["tasks"], found["routed_layers"]
-    panels = [
-        Panel(
-            title,
-            "layer",
-            "% of tokens",
-            [
-                Line(
-                    f"{task}, {tasks[task]['mean_layers']:.1f}",
-                    [layer + 1 for layer in routed],
-                    [100 * tasks[task]["per_layer_usage"][layer] for layer in routed],
-                    COLOURS[number],
-                )
-                for number, task in enumerate(order)
-                if task in tasks
-            ],
-            y_range=(0, 100),
-        )
-        for title, order in zip(("Language", "Maths"), PAPER_ORDER, strict=True)
-    ]
     caption = f"{found['n']} inputs a task, greedy; checkpoint {found['checkpoint']}, threshold {found['threshold']:g}"
-    return svg([panel for panel in panels if panel.lines], columns=2, height=270, caption=caption)
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return bowls_svg(found["patterns"], found["routed_layers"], caption)
 
 
 def _share(value: float | None) -> str:

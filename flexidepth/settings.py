@@ -73,6 +73,9 @@ class TrainingSettings:
     save_every: int = _setting(50, "steps between resumable states")
     log_every: int = _setting(5, "steps between log entries")
     seed: int = _setting(0, "of data order, initial weights and sampled positions")
+    data_seed: int | None = _setting(
+        None, "of the exercises between conversations; runs that share it share --hidden-cache; without it --seed"
+    )
     dtype: str = _setting("float32", "of the frozen base model: float32, or bfloat16 where that is fast")
 
     def __post_init__(self) -> None:

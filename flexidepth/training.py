@@ -243,8 +243,9 @@ def _rows(settings: TrainingSettings, tokenizer: Any) -> tuple[np.ndarray, np.nd
     """Rows of the regression and of the joint stage, each [N, T]."""
     warm = 0 if settings.start_from else settings.warm_start_steps * settings.batch_rows
     joint = _rows_seen(settings) if settings.rows is None else settings.rows
+    data_seed = settings.seed if settings.data_seed is None else settings.data_seed
     rows = data.packed_rows(
-        data.mixed(settings.data, settings.seed, settings.exercise_share),
+        data.mixed(settings.data, data_seed, settings.exercise_share),
         tokenizer,
         row_length=settings.row_length,
         rows=warm + joint,

@@ -34,7 +34,7 @@ def make_recorded(
     steps = [
         TokenStep(
             index=index,
-            token_id=zlib.crc32(text.encode()),
+            token_id=zlib.crc32(text.encode("utf-8", "replace")) % 2**31,
             text=text,
             is_prompt=index < len(before),
             logprob=-0.5,

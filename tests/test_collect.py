@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 import flexidepth
 from analysis import collect as collecting
-from analysis.collect import Collection, collect, prompts, tasks_of
+from analysis.collect import Collection, collect
+from analysis.prompts import prompts, tasks_of
 from analysis.recorded import read_recorded
-from analysis.tasks import passages, task_named
+from flexidepth import checkpoint
 from flexidepth.errors import UsageError
-from tests.conftest import build_model, byte_tokenizer
+from tests.conftest import OWN, build_model, byte_tokenizer
 
 SMALL = Collection(suite="math", n=2, max_new_tokens=4, batch=4, temperature=1.0, seed=3)
 RUNS = 6  # two lists of three tasks: a whole batch and a half one
@@ -142,41 +146,41 @@ def test_a_refused_request_does_not_spoil_its_directory(model, tokenizer, uncut,
     assert lines(collect(model, tokenizer, SMALL, tmp_path)) == lines(uncut / "traces.jsonl")
 
 
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"suite": "chat"}, "language, math, all, not 'chat'"),
-        ({"suite": ""}, "language, math, all"),
-        ({"n": 0}, "n must lie between 1 and 100"),
-        ({"n": 101}, "n must lie between 1 and 100"),
-        ({"batch": 0}, "batch must be at least 1, not 0"),
-    ],
-)
-def test_bad_settings_are_refused_in_one_line(settings, words):
-    with pytest.raises(UsageError, match=words) as refused:
-        Collection(**settings)
-    assert "\n" not in str(refused.value)
+def test_a_batch_of_nothing_is_refused():
+    with pytest.raises(UsageError, match="batch must be at least 1, not 0"):
+        Collection(batch=0)
 
 
-@pytest.mark.parametrize(("suite", "kinds"), [("language", 3), ("math", 3), ("all", 6)])
-@pytest.mark.parametrize("n", [1, 7, 100])
-def test_an_input_has_the_same_number_in_each_task_of_its_kind(suite, kinds, n):
-    asked = prompts(suite, n)
-    assert len(asked) == len({(prompt.task, prompt.number) for prompt in asked}) == kinds * n
-    named: dict[tuple[str, int], set[tuple[str, str]]] = {}
-    for prompt in asked:
-        task = task_named(prompt.task)
-        assert suite in ("all", task.kind)
-        assert prompt.text == task.instruction + prompt.input
-        named.setdefault((task.kind, prompt.number), set()).add((prompt.title, prompt.input))
-    assert {number for _, number in named} == set(range(n))
-    assert all(len(inputs) == 1 for inputs in named.values())
+def test_a_file_of_prompts_goes_through_the_same_pipeline(model, tokenizer, tmp_path):
+    path = tmp_path / "own.jsonl"
+    path.write_text('{"prompt": "one", "task": "a"}\n{"prompt": "two"}\n{"prompt": "three", "task": "a"}\n')
+    settings = Collection(suite=str(path), n=500, max_new_tokens=2)
+    runs = list(read_recorded(collect(model, tokenizer, settings, tmp_path / "out")))
+    assert [(run.prompt.task, run.prompt.number, run.trace.header.prompt) for run in runs] == [
+        ("a", 0, "one"),
+        ("prompts", 0, "two"),
+        ("a", 1, "three"),
+    ]
+    path.write_text('{"prompt": "another"}')
+    with pytest.raises(UsageError, match="another prompts: choose another directory"):
+        collect(model, tokenizer, settings, tmp_path / "out")
 
 
-def test_language_inputs_are_the_first_passages_and_prompts_repeat():
-    assert [prompt.input for prompt in prompts("language", 4)[:4]] == [passage.text for passage in passages()[:4]]
-    assert prompts("all", 5) == prompts("language", 5) + prompts("math", 5)
-    assert "chat" not in {task.name for task in tasks_of("all")}
+def test_two_processes_write_what_one_does(tmp_path, base_dir):
+    checkpoint.save(checkpoint.from_base(base_dir, OWN), tmp_path / "model", base=str(base_dir))
+    (tmp_path / "own.txt").write_text("\n".join(f"prompt {number}" for number in range(7)))
+    common = ["-m", "analysis", "run", "--suite", str(tmp_path / "own.txt"), "--model", str(tmp_path / "model")]
+    common += ["--max-new-tokens", "3", "--batch", "2", "--out"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    for name, launcher in (("one", []), ("two", launch)):
+        command = [sys.executable, *launcher, *common, str(tmp_path / name)]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == [str(tmp_path / name / file) for file in ("traces.jsonl", "summary.json")]
+    assert lines(tmp_path / "two" / "traces.jsonl") == lines(tmp_path / "one" / "traces.jsonl")
+    assert (tmp_path / "two" / "summary.json").read_text() == (tmp_path / "one" / "summary.json").read_text()
+    assert (tmp_path / "two" / "settings.json").read_text() == (tmp_path / "one" / "settings.json").read_text()
+    assert not (tmp_path / "two" / "parts").exists()
 
 
 def test_passages_are_collected_too(make_model, tokenizer, tmp_path):

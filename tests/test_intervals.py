@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.intervals import Interval, holm, paired_test, ratio_interval
+from analysis.intervals import Interval, holm, paired_test, ratio_interval, ratio_intervals
 
 depths = st.lists(st.integers(0, 60), min_size=2, max_size=12)
 
@@ -49,6 +49,23 @@ def test_the_interval_of_layers_per_token_draws_whole_answers_as_scipy_does(seed
     found = ratio_interval(sums.tolist(), counts.tolist())
     assert found.mean == pytest.approx(sums.sum() / counts.sum()), "long answers weigh more"
     assert_same_interval(found, *by_scipy(sums, counts))
+
+
+def test_several_ratios_at_once_are_each_what_it_is_alone() -> None:
+    source = np.random.default_rng(3)
+    counts = source.integers(1, 9, (30, 1)).astype(float)
+    sums = counts * source.normal(5.0, 1.0, (30, 2))
+    several = ratio_intervals(sums.tolist(), np.hstack([counts, counts]).tolist())
+    for place, found in enumerate(several):
+        assert found is not None
+        assert found.mean == pytest.approx(sums[:, place].sum() / counts.sum())
+        assert_same_interval(found, *by_scipy(sums[:, place], counts[:, 0]))
+
+
+def test_a_ratio_of_nothing_is_none_and_draws_without_any_are_left_out() -> None:
+    nothing, some = ratio_intervals([[0, 6], [0, 0]], [[0, 3], [0, 0]])
+    assert nothing is None
+    assert some == Interval(2.0, 2.0, 2.0)
 
 
 def test_two_answers_are_drawn_together_or_one_of_them_twice() -> None:

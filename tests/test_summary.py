@@ -26,7 +26,7 @@ def depths(task: str, number: int, *executed: tuple[bool, bool]) -> Recorded:
 def without_intervals(summary: Any) -> Any:
     """Everything but ci95, floats short of the last digits, which hang on the order of a sum."""
     if isinstance(summary, dict):
-        return {key: without_intervals(value) for key, value in summary.items() if key != "ci95"}
+        return {key: without_intervals(value) for key, value in summary.items() if "ci95" not in key}
     if isinstance(summary, list):
         return [without_intervals(value) for value in summary]
     return round(summary, 9) if isinstance(summary, float) else summary
@@ -47,6 +47,26 @@ def test_a_task_by_hand() -> None:
 def test_usage_weighs_tokens_not_answers() -> None:
     runs = [depths("add", 0, FIRST, FIRST, FIRST, FIRST), depths("add", 1, SECOND)]
     assert summarize_runs(runs)["tasks"]["add"]["per_layer_usage"] == [1.0, 1.0, 0.8, 0.2]
+
+
+def test_usage_has_an_interval_over_answers_for_every_layer() -> None:
+    runs = [depths("add", 0, FIRST, FIRST, FIRST, FIRST), depths("add", 1, SECOND)]
+    found = summarize_runs(runs)["tasks"]["add"]["per_layer_ci95"]
+    assert found == [[1.0, 1.0], [1.0, 1.0], [0.0, 1.0], [0.0, 1.0]]
+
+
+def test_depth_shares_are_of_tokens() -> None:
+    runs = [depths("copy", 0, EVERY, FIRST, SECOND), depths("copy", 1, NONE)]
+    assert summarize_runs(runs)["tasks"]["copy"]["depth_shares"] == {"2": 0.25, "3": 0.5, "4": 0.25}
+
+
+def test_stretches_along_the_answer_hold_every_token_once() -> None:
+    runs = [depths("copy", 0, *[EVERY] * 4, *[NONE] * 3), depths("copy", 1, *[FIRST] * 2)]
+    first, second = summarize_runs(runs)["tasks"]["copy"]["along"]
+    assert (first["first"], first["tokens"], first["mean_layers"]) == (0, 6, pytest.approx((16 + 6) / 6))
+    assert first["ci95"] == [3.0, 4.0]
+    assert (second["first"], second["tokens"], second["mean_layers"]) == (4, 3, 2.0)
+    assert second["ci95"] == [2.0, 2.0], "draws without the long answer say nothing of its end"
 
 
 def test_one_run_has_no_variance_over_prompts_and_an_interval_without_width() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from analysis.svg_chart import _BOTTOM, _LEFT, _RIGHT, _TOP, Line, Panel, svg, ticks
+from analysis.svg_chart import _BOTTOM, _LEFT, _RIGHT, _TOP, Line, Panel, Row, dots, svg, ticks
 
 NAME = "{http://www.w3.org/2000/svg}"
 WIDTH, HEIGHT = 400, 300
@@ -213,3 +213,35 @@ def test_panels_stand_side_by_side_in_rows(count):
     assert height >= math.ceil(count / 2) * HEIGHT
     assert math.ceil(count / 2) * HEIGHT < float(text_named(chart, "below").attrib["y"]) < height
     assert all(inside(point) for line in points(chart) for point in line)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(-50, 500), st.integers(1, 400))
+def test_whole_ticks_are_whole_and_few(low, span):
+    found = ticks(low, low + span, whole=True)
+    assert found
+    assert all(tick == round(tick) and low <= tick <= low + span for tick in found)
+    assert len(found) <= 9
+
+
+def test_names_above_stand_in_one_row_beside_the_title():
+    lines = [Line(name, [0, 1], [0, 1], colour) for name, colour in (("one", "#111111"), ("two", "#222222"))]
+    chart = drawn(Panel("t", "x", "y", lines, names_above=True))
+    spans = [(span.text, span.attrib["fill"]) for span in chart.iter(NAME + "tspan")]
+    assert spans == [("one", "#111111"), ("two", "#222222")]
+    assert {"one", "two"}.isdisjoint(texts(chart))
+
+
+def test_dots_stand_between_the_ends_of_their_intervals_in_the_order_of_the_rows():
+    rows = [Row("a", 2.0, (1.0, 4.0)), Row("b", 3.0, (3.0, 3.0))]
+    chart = ElementTree.fromstring(dots("Title", "layers", rows, caption="c"))
+    lines = [line.attrib for line in chart.iter(NAME + "line") if line.attrib["stroke"] != "#e2e8f0"]
+    marks = circles(chart)
+    for line, (x, y) in zip(lines, marks, strict=True):
+        assert float(line["x1"]) <= x <= float(line["x2"])
+        assert float(line["y1"]) == y
+    scale = (float(lines[0]["x2"]) - float(lines[0]["x1"])) / 3
+    assert marks[0][0] - float(lines[0]["x1"]) == pytest.approx(scale, abs=0.2)
+    assert marks[1][0] - marks[0][0] == pytest.approx(scale, abs=0.2)
+    assert marks[0][1] < marks[1][1]
+    assert {"Title", "layers", "c", "a", "b", "2.00", "3.00"} <= set(texts(chart))

@@ -16,7 +16,7 @@ from flexidepth.trace import TokenStep, Trace, TraceHeader
 # A spreadsheet reads a cell that starts so as a formula; the last four are their full-width twins.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light; }
 body { margin: 2.5rem auto; max-width: 52rem; padding: 0 1.25rem; background: #ffffff; color: #1b2330;
   font: 16px/1.5 "IBM Plex Sans", "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
@@ -71,7 +71,6 @@ def safe_cell(text: str) -> str:
 def to_html(trace: Trace) -> str:
     """The coloured text as one file with no script: legend, model and settings included."""
     header, summary = trace.header, trace.summary()
-    tokens = "".join(_token(step, header, number) for number, step in enumerate(trace.generated, start=1))
     mean = summary["mean_layers_used"]
     depth = "no tokens" if mean is None else f"{mean:.2f} of {header.num_layers} layers on average"
     return f"""<!doctype html>
@@ -81,16 +80,15 @@ def to_html(trace: Trace) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>FlexiDepth run {html.escape(visible(header.run_id))}</title>
-<style>{_STYLE}</style>
+<style>{STYLE}</style>
 </head>
 <body>
 <h1>Layers used for every token</h1>
 <p class="muted">{html.escape(visible(header.model, " "))}: {summary["tokens"]} tokens, {depth}.
 The colour and number of a token are those of the forward pass that produced it.</p>
-<div class="legend" role="img" aria-label="Light to dark blue: {header.always_on} to {header.num_layers} layers">
-{_legend(header)}</div>
+{legend(header)}
 <h2>Answer</h2>
-<div class="text">{tokens}</div>
+{coloured(trace)}
 <h2>Prompt</h2>
 <div class="quote">{_shown(header.prompt)}</div>
 <h2>Settings</h2>
@@ -98,6 +96,12 @@ The colour and number of a token are those of the forward pass that produced it.
 </body>
 </html>
 """
+
+
+def coloured(trace: Trace) -> str:
+    """The answer's tokens on their colours, each with its number of layers as a title."""
+    tokens = (_token(step, trace.header, number) for number, step in enumerate(trace.generated, start=1))
+    return f'<div class="text">{"".join(tokens)}</div>'
 
 
 def _token(step: TokenStep, header: TraceHeader, number: int) -> str:
@@ -128,12 +132,13 @@ def _shown(text: str) -> str:
     return "".join(parts)
 
 
-def _legend(header: TraceHeader) -> str:
-    colours = (
-        (d, depth_colour(d, header.always_on, header.num_layers))
-        for d in range(header.always_on, header.num_layers + 1)
-    )
-    return "".join(f'<span style="background-color:{c};color:{ink(c)}">{d}</span>' for d, c in colours)
+def legend(header: TraceHeader) -> str:
+    """Every depth that the model can have, on its colour."""
+    depths = range(header.always_on, header.num_layers + 1)
+    colours = ((depth, depth_colour(depth, header.always_on, header.num_layers)) for depth in depths)
+    cells = "".join(f'<span style="background-color:{c};color:{ink(c)}">{depth}</span>' for depth, c in colours)
+    label = f"Light to dark blue: {header.always_on} to {header.num_layers} layers"
+    return f'<div class="legend" role="img" aria-label="{label}">\n{cells}</div>'
 
 
 def _settings(trace: Trace) -> str:
