@@ -5,23 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import secrets
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from analysis.figures import bowl, gate_map
 from analysis.runs import Progress, Runner, Start
 from analysis.tasks import samples, task_named
 from analysis.turns import Turns
-from analysis.views.export import write_files
+from analysis.views.compare_tab import wire_compare
 from analysis.views.page import ModelFacts, Page, build_page
-from analysis.views.plots import plot_data, save_png
+from analysis.views.rerun import wire_rerun
+from analysis.views.results import shown
+from analysis.views.share import NAMES, link_script, restored
 from analysis.views.theme import STYLE, theme
 from analysis.views.token_view import view_value, waiting_line
 from flexidepth.errors import FlexiDepthError, UsageError
@@ -43,8 +42,11 @@ def build_demo(model: Any, tokenizer: Any, name: str, start: Start | None = None
     with gr.Blocks(
         title="FlexiDepth Viewer", analytics_enabled=False, delete_cache=(600, KEEP_SECONDS), fill_width=True
     ) as demo:
-        page = build_page(facts)
+        page, compare = build_page(facts)
         _wire_page(page, runner)
+        wire_compare(compare, runner, _told, WAITING_ROOM)
+        wire_rerun(page.rerun, runner, page.trace, _told, WAITING_ROOM)
+        _wire_links(demo, page)
         _wire_endpoints(runner)
     demo.queue(max_size=64, default_concurrency_limit=WAITING_ROOM)
     return demo
@@ -69,7 +71,8 @@ def _wire_page(page: Page, runner: Runner) -> None:
         return [empty, fine, fine, fine, seeded, fine, fine]
 
     def begin(*_: object) -> tuple[Any, ...]:
-        return gr.update(interactive=False), gr.update(interactive=True), gr.update(visible=False), "", None
+        hidden = gr.update(visible=False)
+        return gr.update(interactive=False), gr.update(interactive=True), hidden, hidden, hidden, "", None
 
     def answer(
         prompt: str, max_new_tokens: float, temperature: float, top_p: float, seed: float, threshold: float, chat: bool
@@ -83,19 +86,8 @@ def _wire_page(page: Page, runner: Runner) -> None:
         update: dict[Any, Any] = {page.run: gr.update(interactive=True), page.stop: gr.update(interactive=False)}
         if trace is None or not trace.generated:
             return update
-        directory = Path(page.lines.GRADIO_CACHE) / secrets.token_urlsafe(24)
-        directory.mkdir(parents=True)
-        files = write_files(trace, directory)
-        update |= {
-            page.view: view_value(trace.to_lines()),
-            page.gates: plot_data(gate_map(trace, dark=dark), "flexidepth-gates"),
-            page.bowl: plot_data(bowl(trace, dark=dark), "flexidepth-bowl"),
-            page.lines: str(files.lines),
-            page.csv: str(files.csv),
-            page.html: str(files.html),
-            page.results: gr.update(visible=True),
-        }
-        return update
+        update |= {page.view: view_value(trace.to_lines()), page.rerun.whole: gr.update(visible=True)}
+        return update | shown(page.results, trace, dark=dark)
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     page.task.input(choose_task, page.task, [page.sample, page.prompt], queue=False, **quiet)
@@ -104,18 +96,36 @@ def _wire_page(page: Page, runner: Runner) -> None:
         [page.run.click, page.prompt.submit],
         begin,
         page.settings,
-        [page.run, page.stop, page.results, page.view, page.trace],
+        [page.run, page.stop, page.results.column, page.rerun.whole, page.rerun.both, page.view, page.trace],
         validator=check,
         **quiet,
     )
     answered = began.success(answer, page.settings, [page.view, page.trace], concurrency_limit=WAITING_ROOM, **quiet)
-    shown = [page.run, page.stop, page.view, page.gates, page.bowl, page.lines, page.csv, page.html, page.results]
+    finished = [page.run, page.stop, page.view, page.rerun.whole, *page.results.all]
     theme_now = "(trace, dark) => [trace, document.body.classList.contains('dark')]"
     for outcome in (answered.success, answered.failure):  # `then` does not follow a failure in gradio 6.31
-        outcome(finish, [page.trace, page.dark], shown, js=theme_now, **quiet)
-    page.stop.click(finish, [page.trace, page.dark], shown, js=theme_now, cancels=[answered], **quiet)
-    page.gates_png.click(None, js=save_png("fdx-gates-figure", "flexidepth-gates"))
-    page.bowl_png.click(None, js=save_png("fdx-bowl-figure", "flexidepth-bowl"))
+        outcome(finish, [page.trace, page.dark], finished, js=theme_now, **quiet)
+    page.stop.click(finish, [page.trace, page.dark], finished, js=theme_now, cancels=[answered], **quiet)
+
+
+def _wire_links(demo: gr.Blocks, page: Page) -> None:
+    def restore(request: gr.Request) -> dict[Any, Any]:
+        values, wrong = restored(dict(request.query_params))
+        if wrong:
+            gr.Warning(f"{'; '.join(wrong)}. What is left of the link is used.", title="Part of the link is wrong")
+        update: dict[Any, Any] = {page.sample: gr.skip()}  # gradio takes no empty answer
+        update |= {
+            component: values[name] for name, component in zip(NAMES, page.shared, strict=True) if name in values
+        }
+        if "task" in values:
+            offered = samples(task_named(values["task"]))
+            update[page.sample] = gr.update(choices=[each.title for each in offered], value=offered[0].title)
+        return update
+
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    demo.load(restore, None, [*page.shared, page.sample], **quiet)
+    made = page.share.click(None, page.shared, page.link, js=link_script())
+    made.then(None, None, page.link, js="() => ({__type__: 'update', visible: true})")
 
 
 def _wire_endpoints(runner: Runner) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def collect(
     asked = prompts(collection.suite, collection.n, collection.passages)
     batches = [asked[first : first + collection.batch] for first in range(0, len(asked), collection.batch)]
     settings = asdict(collection) | {
-        "prompts": hashlib.sha256("\0".join(prompt.text for prompt in asked).encode()).hexdigest()[:16],
+        "prompts": hashlib.sha256(repr([prompt.text for prompt in asked]).encode()).hexdigest()[:16],
         "model": str(model.name_or_path),
         "checkpoint": trained_fingerprint(model),
     }
@@ -114,15 +115,11 @@ def _collect(
 def _join(parts: Sequence[Path], batches: Sequence[Sequence[Prompt]], path: Path) -> None:
     """The parts' lines in the order of the batches, which were dealt out in turn."""
     joined = path.with_suffix(".part")
-    with joined.open("wb") as whole:
-        files = [(part / TRACES_FILE).open("rb") if (part / TRACES_FILE).is_file() else None for part in parts]
+    with joined.open("wb") as whole, ExitStack() as stack:
+        files = [stack.enter_context((part / TRACES_FILE).open("rb")) for part in parts[: len(batches)]]
         for number, batch in enumerate(batches):
             file = files[number % len(parts)]
-            assert file is not None  # who had a batch has a file
             whole.writelines(file.readline() for _ in batch)
-        for file in files:
-            if file is not None:
-                file.close()
     joined.replace(path)
 
 

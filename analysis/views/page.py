@@ -10,10 +10,14 @@ import gradio as gr
 
 from analysis.glyphs import visible
 from analysis.tasks import TASKS, samples, task_named
+from analysis.views.compare_tab import CompareTab, build_compare
+from analysis.views.library_tab import build_library
+from analysis.views.rerun import Rerun, build_rerun
+from analysis.views.results import Results, build_results
+from analysis.views.share import RANGES
 from analysis.views.token_view import token_view
 
 FIRST_TASK = "chat"
-MAX_NEW_TOKENS = 1024
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,11 @@ class Page:
     seed: gr.Number
     threshold: gr.Slider
     chat: gr.Checkbox
+    share: gr.Button
+    link: gr.Textbox
     view: gr.HTML
-    results: gr.Column
-    gates: gr.Plot
-    bowl: gr.Plot
-    lines: gr.DownloadButton
-    csv: gr.DownloadButton
-    html: gr.DownloadButton
-    gates_png: gr.Button
-    bowl_png: gr.Button
+    results: Results
+    rerun: Rerun
     trace: gr.State
     dark: gr.Checkbox
 
@@ -66,20 +66,55 @@ class Page:
             self.chat,
         ]
 
+    @property
+    def shared(self) -> list[gr.components.Component]:
+        """What a link holds, in the order of share.NAMES."""
+        return [
+            self.task,
+            self.prompt,
+            self.max_new_tokens,
+            self.temperature,
+            self.top_p,
+            self.seed,
+            self.threshold,
+            self.chat,
+        ]
 
-def build_page(facts: ModelFacts) -> Page:
+
+def build_page(facts: ModelFacts) -> tuple[Page, CompareTab]:
     """Lays out the page inside the current gr.Blocks."""
     gr.HTML(_title(facts), elem_id="fdx-title", apply_default_css=False, padding=False)
-    with gr.Row(elem_id="fdx-page"):
-        with gr.Column(scale=4, min_width=300, elem_id="fdx-compose"):
+    with gr.Tabs(elem_id="fdx-tabs"):
+        with gr.Tab("Run", id="run"):
+            run = _run_tab(facts)
+        with gr.Tab("Compare", id="compare"):
+            compare = build_compare(
+                always_on=facts.num_layers - facts.routed, num_layers=facts.num_layers, threshold=facts.threshold
+            )
+        with gr.Tab("Library", id="library") as library:
+            build_library(library)
+    return run, compare
+
+
+def _run_tab(facts: ModelFacts) -> Page:
+    with gr.Row(elem_classes="fdx-page"):
+        with gr.Column(scale=4, min_width=300, elem_classes="fdx-compose"):
             compose = _compose(facts)
         with gr.Column(scale=11, min_width=320):
             view = token_view(
                 always_on=facts.num_layers - facts.routed, num_layers=facts.num_layers, elem_id="fdx-view"
             )
-    results = _results()
+    rerun = build_rerun(
+        always_on=facts.num_layers - facts.routed, num_layers=facts.num_layers, threshold=facts.threshold
+    )
+    results = build_results("fdx")
     return Page(
-        **compose, view=view, **results, trace=gr.State(None, time_to_live=3600), dark=gr.Checkbox(visible=False)
+        **compose,
+        view=view,
+        results=results,
+        rerun=rerun,
+        trace=gr.State(None, time_to_live=3600),
+        dark=gr.Checkbox(visible=False),
     )
 
 
@@ -108,7 +143,7 @@ def _compose(facts: ModelFacts) -> dict[str, Any]:
         run = gr.Button("Run", variant="primary", min_width=80, elem_id="fdx-run")
         stop = gr.Button("Stop", interactive=False, min_width=80, elem_id="fdx-stop")
     with gr.Accordion("Settings", open=False, elem_id="fdx-settings"):
-        max_new_tokens = gr.Slider(1, MAX_NEW_TOKENS, 128, step=1, label="New tokens at most")
+        max_new_tokens = gr.Slider(1, int(RANGES["tokens"].high), 128, step=1, label="New tokens at most")
         temperature = gr.Slider(0, 2, 0, step=0.05, label="Temperature", info="0 always takes the likeliest token")
         top_p = gr.Slider(
             0.05, 1, 1, step=0.05, label="Top-p", info="Draws from the likeliest tokens with this much probability"
@@ -118,10 +153,19 @@ def _compose(facts: ModelFacts) -> dict[str, Any]:
             0, 1, facts.threshold, step=0.01, label="Gate threshold", info="A layer runs when its gate is above this"
         )
         chat = gr.Checkbox(True, label="Chat template", info="Off: the model continues the text as it is")
+        share = gr.Button("Link to this prompt and these settings", size="sm", elem_id="fdx-share")
+        link = gr.Textbox(
+            visible="hidden",
+            label="Link, copied",
+            buttons=["copy"],
+            interactive=False,
+            max_lines=2,
+            elem_id="fdx-link",
+        )
     gr.Markdown(
         "Runs on the machine that serves this page. What you type is neither logged nor sent on; "
         "download files are deleted after an hour.",
-        elem_id="fdx-note",
+        elem_classes="fdx-note",
     )
     return {
         "task": task,
@@ -135,36 +179,8 @@ def _compose(facts: ModelFacts) -> dict[str, Any]:
         "seed": seed,
         "threshold": threshold,
         "chat": chat,
-    }
-
-
-def _results() -> dict[str, Any]:
-    with gr.Column(visible=False, elem_id="fdx-results") as results:
-        gr.Markdown(
-            "## Figures and downloads\n"
-            "Drag in a figure to zoom, double-click to zoom out; its camera saves a vector image (SVG).",
-            elem_id="fdx-results-title",
-        )
-        with gr.Row(elem_id="fdx-downloads"):
-            lines = gr.DownloadButton("Trace (.jsonl)", size="sm", elem_id="fdx-lines")
-            csv = gr.DownloadButton("Table (.csv)", size="sm", elem_id="fdx-csv")
-            page = gr.DownloadButton("Coloured text (.html)", size="sm", elem_id="fdx-html")
-            gates_png = gr.Button("Gate map (.png)", size="sm", elem_id="fdx-gates-png")
-            bowl_png = gr.Button("Bowl (.png)", size="sm", elem_id="fdx-bowl-png")
-        with gr.Row():
-            with gr.Column(scale=3, min_width=420):
-                gates = gr.Plot(label="Gates by layer and token", show_label=False, elem_id="fdx-gates-figure")
-            with gr.Column(scale=2, min_width=320):
-                bowl = gr.Plot(label="Tokens processed by each layer", show_label=False, elem_id="fdx-bowl-figure")
-    return {
-        "results": results,
-        "gates": gates,
-        "bowl": bowl,
-        "lines": lines,
-        "csv": csv,
-        "html": page,
-        "gates_png": gates_png,
-        "bowl_png": bowl_png,
+        "share": share,
+        "link": link,
     }
 
 

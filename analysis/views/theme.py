@@ -12,8 +12,8 @@ STYLE = """
 #fdx-title .fdx-model { margin-left: 8px; vertical-align: 4px; font: 400 13px var(--font-mono); letter-spacing: 0;
   padding: 2px 8px; border-radius: 5px;
   border: 1px solid var(--border-color-primary); color: var(--body-text-color); white-space: nowrap; }
-#fdx-page { gap: 28px; align-items: flex-start; }
-#fdx-compose { gap: 14px; }
+.fdx-page { gap: 28px; align-items: flex-start; }
+.fdx-compose { gap: 14px; }
 #fdx-run, #fdx-stop { min-width: 0; }
 #fdx-prompt textarea { min-height: 132px; line-height: 1.55; }
 #fdx-task .wrap { gap: 6px; }
@@ -23,13 +23,18 @@ STYLE = """
 #fdx-task input { position: absolute; opacity: 0; width: 1px; height: 1px; }
 #fdx-task label:focus-within { outline: 2px solid var(--color-accent); outline-offset: 2px; }
 #fdx-task label span { margin: 0; }
-#fdx-note p { font-size: 12.5px; line-height: 1.5; color: var(--body-text-color-subdued); margin: 0; }
-#fdx-results { margin-top: 6px; gap: 14px; }
-#fdx-results-title h2 { font-size: 17px; font-weight: 600; margin: 0; }
-#fdx-results-title p { margin: 0; font-size: 13.5px; color: var(--body-text-color-subdued); }
-#fdx-downloads { gap: 10px; flex-wrap: wrap; }
-#fdx-downloads > * { flex: 0 1 auto; width: auto; min-width: 0; }
-#fdx-downloads button { padding: 0 14px; min-height: 32px; }
+.fdx-note p { font-size: 12.5px; line-height: 1.5; color: var(--body-text-color-subdued); margin: 0; }
+.fdx-results { margin-top: 6px; gap: 14px; }
+.fdx-results-title h2 { font-size: 17px; font-weight: 600; margin: 0; }
+.fdx-results-title p { margin: 0; font-size: 13.5px; color: var(--body-text-color-subdued); }
+.fdx-downloads { gap: 10px; flex-wrap: wrap; }
+.fdx-downloads > * { flex: 0 1 auto; width: auto; min-width: 0; }
+.fdx-downloads button { padding: 0 14px; min-height: 32px; }
+.fdx-badge { display: inline-block; margin: 0 0 8px; padding: 2px 9px; border-radius: 5px; font-size: 12.5px;
+  border: 1px solid var(--border-color-primary); color: var(--body-text-color-subdued); }
+dl.fdx-about { margin: 0; font-size: 13.5px; display: grid; grid-template-columns: max-content 1fr; gap: 4px 14px; }
+.fdx-about dt { color: var(--body-text-color-subdued); } .fdx-about dd { margin: 0; overflow-wrap: anywhere; }
+p.fdx-about { margin: 0; font-size: 13.5px; color: var(--body-text-color-subdued); }
 footer { opacity: .85; }
 """
 

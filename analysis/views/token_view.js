@@ -45,7 +45,8 @@ function clear() {
 // `value` grows within a run. One that does not continue what was read is another run, or the same one told anew.
 function take(value) {
   const all = typeof value === "string" ? value : "";
-  if (all === "" || !all.startsWith(read)) clear();
+  const anew = all === "" || !all.startsWith(read);
+  if (anew) clear();
   const whole = all.slice(0, all.lastIndexOf("\n") + 1);
   const fresh = [];
   for (const line of whole.slice(read.length).split("\n")) {
@@ -53,6 +54,7 @@ function take(value) {
   }
   read = whole;
   if (fresh.length) text.append(fresh, run);
+  if (anew && summary) stream.scrollTop = 0; // a run that has ended already is read from its beginning
   refresh();
 }
 

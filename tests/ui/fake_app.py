@@ -1,7 +1,8 @@
 """The real page over a stand-in for the model, whose answers the prompt chooses. Run as a script; prints its URL.
 
 Prompts: `hostile`, `slow <word>` (400 tokens, 10 a second), `fail` (breaks after five tokens), `refuse`, `long` (600
-tokens at once); anything else answers with a few words. Prints `closed <word> after N` when a run ends.
+tokens at once), `differs` (its fifth token is another below threshold 0.5); anything else answers with a few words.
+Threshold 0.99 is refused. Prints `closed <word> after N` when a run ends.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,16 +25,20 @@ def start(_model: Any, _tokenizer: Any, prompt: str, **settings: Any) -> tuple[T
         raise UsageError("the prompt has 9000 tokens and the model takes 8192: shorten it")
     if settings["temperature"] > 1.9:
         raise UsageError("temperature must lie between 0 and 1.9")
-    header = make_header(run_id=f"run{time.monotonic_ns()}", prompt=prompt)
+    threshold = 0.5 if settings["threshold"] is None else settings["threshold"]
+    if threshold == 0.99:
+        raise UsageError("threshold 0.99 is refused: choose another")
+    header = make_header(run_id=f"run{time.monotonic_ns()}", prompt=prompt, threshold=threshold)
     word, _, rest = prompt.partition(" ")
     texts: tuple[str, ...] = {"hostile": HOSTILE, "slow": (f" {rest}",) * 400, "long": (" word",) * 600}.get(
         word, WORDS
     )
     limit = int(settings["max_new_tokens"])
     stop = "end_of_turn" if len(texts) <= limit else "max_new_tokens"
-    return header, _yield(
-        make_steps(texts[:limit], stop=stop, seed=int(settings["seed"])), word, rest if word == "slow" else "other"
-    )
+    steps = make_steps(texts[:limit], stop=stop, seed=int(settings["seed"]))
+    if word == "differs" and threshold < 0.5:
+        steps = (*steps[:4], replace(steps[4], token_id=7, text=" other"), *steps[5:])
+    return header, _yield(steps, word, rest if word == "slow" else "other")
 
 
 def _yield(steps: tuple[TokenStep, ...], word: str, name: str) -> Iterator[TokenStep]:

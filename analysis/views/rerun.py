@@ -1,0 +1,96 @@
+"""The same prompt at another gate threshold, beside the run that is shown. Knows the runner and no model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from analysis.comparison import ended_line, panels_line, run_line, trace_lines
+from analysis.runs import Progress, Runner
+from analysis.views.compare_view import compare_view
+from analysis.views.share import RANGES
+from analysis.views.token_view import view_value
+from flexidepth.trace import Trace
+
+Told = Callable[[Iterator[Progress]], Iterator[Progress]]  # turns what goes wrong into a message
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """whole: hidden until a run has ended. both: hidden until it was used for that run."""
+
+    whole: gr.Column
+    threshold: gr.Slider
+    again: gr.Button
+    both: gr.Column
+    view: gr.HTML
+
+
+def build_rerun(*, always_on: int, num_layers: int, threshold: float) -> Rerun:
+    """Lays it out inside the current gr.Blocks."""
+    limits = RANGES["threshold"]
+    with gr.Column(visible=False, elem_id="fdx-rerun") as whole:
+        gr.Markdown("## Another threshold", elem_classes="fdx-results-title")
+        with gr.Row(equal_height=True):
+            slider = gr.Slider(
+                limits.low,
+                limits.high,
+                threshold,
+                step=0.01,
+                label="Gate threshold of the second run",
+                info="Let go of it, and the same prompt runs again: fewer layers above, more below",
+                scale=3,
+                elem_id="fdx-rerun-threshold",
+            )
+            again = gr.Button("Run beside", scale=1, min_width=120, elem_id="fdx-rerun-again")
+        with gr.Column(visible=False) as both:
+            view = compare_view(always_on=always_on, num_layers=num_layers, elem_id="fdx-rerun-view")
+    return Rerun(whole, slider, again, both, view)
+
+
+def wire_rerun(rerun: Rerun, runner: Runner, trace: gr.State, told: Told, concurrency_limit: int) -> None:
+    """trace: the run that is shown. told: see `Told`."""
+
+    def run_beside(before: Trace | None, threshold: float) -> Iterator[dict[Any, Any]]:
+        if before is None or not before.generated:
+            yield {rerun.both: gr.update(visible=False)}
+            return
+        header = before.header
+        lines = [
+            panels_line([_name(header.threshold), _name(threshold)], differ=True),
+            run_line(0, "the run above"),
+            *trace_lines(before, None),
+            run_line(1, "the same prompt and seed"),
+        ]
+        settings = {name: getattr(header, name) for name in ("max_new_tokens", "temperature", "top_p", "seed", "chat")}
+        sent: int | None = None
+        with closing(runner.run(header.prompt, settings | {"threshold": float(threshold)})) as run:
+            for now in told(run):
+                if now.trace is None:
+                    lines.append(json.dumps({"waiting": {"ahead": now.ahead}}))
+                else:
+                    lines += trace_lines(now.trace, sent)
+                    sent = len(now.trace.steps)
+                yield {rerun.both: gr.update(visible=True), rerun.view: view_value(lines)}
+        lines.append(ended_line(stopped=False))
+        yield {rerun.both: gr.update(visible=True), rerun.view: view_value(lines)}
+
+    gr.on(
+        [rerun.threshold.release, rerun.again.click],
+        run_beside,
+        [trace, rerun.threshold],
+        [rerun.both, rerun.view],
+        concurrency_limit=concurrency_limit,
+        trigger_mode="always_last",
+        api_visibility="private",
+        show_progress="hidden",
+    )
+
+
+def _name(threshold: float) -> str:
+    return f"threshold {threshold:g}"
