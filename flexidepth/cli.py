@@ -54,7 +54,6 @@ def _parser() -> argparse.ArgumentParser:
     _add_generate(commands)
     _add_score(commands)
     _add_train(commands)
-    _add_average(commands)
     _add_write(commands)
     return parser
 
@@ -232,19 +231,6 @@ def _train(options: argparse.Namespace) -> None:
         print(out)
     state.wait_for_everyone()
     state.destroy_process_group()  # left to the interpreter's end, its threads may abort the process
-
-
-def _add_average(commands: Any) -> None:
-    command = commands.add_parser("average", help="the mean of runs that differ in their seed alone, as a checkpoint")
-    command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="directories that train wrote")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR")
-    command.set_defaults(command=_average)
-
-
-def _average(options: argparse.Namespace) -> None:
-    from flexidepth.averaging import average
-
-    print(average(options.runs, options.out))
 
 
 def _add_write(commands: Any) -> None:

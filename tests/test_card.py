@@ -102,18 +102,6 @@ def test_controls_are_told_when_they_were_scored(directory):
     assert "They are 4." in text
 
 
-def test_runs_that_were_averaged_are_counted_and_named(directory):
-    record = json.loads((directory / "training.json").read_text())
-    record["averaged_with"] = [
-        {"seed": seed, "seconds": 300.0, "tokens": {"warm_start": 0, "joint": 1000}} for seed in (8, 9)
-    ]
-    (directory / "training.json").write_text(json.dumps(record))
-    text = write_card(directory, "Title", "a machine").read_text()
-    assert "the mean of this run's and of those of seeds 8, 9" in text
-    assert "2,510,000" in text
-    assert "30 minutes" in text
-
-
 def test_data_of_our_own_are_named(directory):
     record = json.loads((directory / "training.json").read_text())
     assert "which the model wrote itself" not in write_card(directory, "Title", "a machine").read_text()
