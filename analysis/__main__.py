@@ -78,9 +78,7 @@ def _add_model(command: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     import json
 
-    from accelerate import PartialState
-
-    from analysis.collect import Collection, collect
+    from analysis.collect import Collection, collect, processes
     from analysis.recorded import read_recorded
     from analysis.summary import summarize_runs
 
@@ -95,7 +93,7 @@ def _run(options: argparse.Namespace) -> None:
         threshold=options.threshold,
         batch=options.batch,
     )
-    state = PartialState()  # before the model is loaded: it chooses this process's device
+    state = processes()  # before the model is loaded: it chooses this process's device
     with _Bar() as bar:
         path = collect(*_load(options.model), collection, options.out, bar.of(f"{options.suite} tasks"))
     if state.is_main_process:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 
 from analysis.prompts import check_suite, prompts
@@ -68,7 +69,7 @@ def collect(
         "model": str(model.name_or_path),
         "checkpoint": trained_fingerprint(model),
     }
-    state = PartialState()
+    state = processes()
     directory.mkdir(parents=True, exist_ok=True)
     _refuse_others(directory / _SETTINGS_FILE, settings)
     if state.num_processes == 1 or whole_lines(path) == len(asked):
@@ -84,6 +85,11 @@ def collect(
         shutil.rmtree(directory / _PARTS)
     state.wait_for_everyone()
     return path
+
+
+def processes() -> PartialState:
+    """This process among those that accelerate or torchrun started, if any did; on a machine without a GPU too."""
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def _collect(

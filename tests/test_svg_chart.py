@@ -221,7 +221,7 @@ def test_whole_ticks_are_whole_and_few(low, span):
     found = ticks(low, low + span, whole=True)
     assert found
     assert all(tick == round(tick) and low <= tick <= low + span for tick in found)
-    assert len(found) <= 9
+    assert len(found) <= 11
 
 
 def test_names_above_stand_in_one_row_beside_the_title():
