@@ -36,7 +36,7 @@ def build_rerun(*, always_on: int, num_layers: int, threshold: float) -> Rerun:
     limits = RANGES["threshold"]
     with gr.Column(visible=False, elem_id="fdx-rerun") as whole:
         gr.Markdown("## Another threshold", elem_classes="fdx-results-title")
-        with gr.Row(equal_height=True):
+        with gr.Row():
             slider = gr.Slider(
                 limits.low,
                 limits.high,
