@@ -29,6 +29,9 @@ class Progress:
     lines: tuple[str, ...] = ()
 
 
+Told = Callable[[Iterator[Progress]], Iterator[Progress]]  # turns what goes wrong into a message
+
+
 @dataclass(frozen=True)
 class Runner:
     """start: checks a request and returns its header and steps, as `flexidepth.generation.start` does."""

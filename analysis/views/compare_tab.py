@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from analysis.comparison import (
 )
 from analysis.recorded import TRACES_FILE, Recorded, append
 from analysis.report import FIGURES, REPORT_FILE, SUMMARY_FILE, write_report
-from analysis.runs import Progress, Runner
+from analysis.runs import Progress, Runner, Told
 from analysis.tasks import TASKS
 from analysis.tidy import CSV_FILE
 from analysis.views.compare_view import compare_view
@@ -33,7 +33,6 @@ from analysis.views.token_view import view_value
 
 _FIRST_TASKS = ("copy", "summarize", "continue")
 _MOST_TOKENS = 256
-Told = Callable[[Iterator[Progress]], Iterator[Progress]]  # turns what goes wrong into a message
 
 
 @dataclass(frozen=True)

@@ -69,16 +69,7 @@ class Page:
     @property
     def shared(self) -> list[gr.components.Component]:
         """What a link holds, in the order of share.NAMES."""
-        return [
-            self.task,
-            self.prompt,
-            self.max_new_tokens,
-            self.temperature,
-            self.top_p,
-            self.seed,
-            self.threshold,
-            self.chat,
-        ]
+        return [self.task, *self.settings]
 
 
 def build_page(facts: ModelFacts) -> tuple[Page, CompareTab]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +11,11 @@ from typing import Any
 import gradio as gr
 
 from analysis.comparison import ended_line, panels_line, run_line, trace_lines
-from analysis.runs import Progress, Runner
+from analysis.runs import Runner, Told
 from analysis.views.compare_view import compare_view
 from analysis.views.share import RANGES
 from analysis.views.token_view import view_value
 from flexidepth.trace import Trace
-
-Told = Callable[[Iterator[Progress]], Iterator[Progress]]  # turns what goes wrong into a message
 
 
 @dataclass(frozen=True)
