@@ -27,6 +27,7 @@ class Rerun:
     again: gr.Button
     both: gr.Column
     view: gr.HTML
+    shown: gr.State  # (run id, threshold) of what both shows
 
 
 def build_rerun(*, always_on: int, num_layers: int, threshold: float) -> Rerun:
@@ -48,17 +49,23 @@ def build_rerun(*, always_on: int, num_layers: int, threshold: float) -> Rerun:
             again = gr.Button("Run beside", scale=1, min_width=120, elem_id="fdx-rerun-again")
         with gr.Column(visible=False) as both:
             view = compare_view(always_on=always_on, num_layers=num_layers, elem_id="fdx-rerun-view")
-    return Rerun(whole, slider, again, both, view)
+    return Rerun(whole, slider, again, both, view, gr.State(None))
 
 
 def wire_rerun(rerun: Rerun, runner: Runner, trace: gr.State, told: Told, concurrency_limit: int) -> None:
     """trace: the run that is shown. told: see `Told`."""
 
-    def run_beside(before: Trace | None, threshold: float) -> Iterator[dict[Any, Any]]:
+    def run_beside(
+        before: Trace | None, threshold: float, shown: tuple[str, float] | None
+    ) -> Iterator[dict[Any, Any]]:
         if before is None or not before.generated:
             yield {rerun.both: gr.update(visible=False)}
             return
         header = before.header
+        wanted = (header.run_id, float(threshold))
+        if wanted == shown:  # a typed number starts it when it is left, and the click that left it was on the button
+            yield {rerun.shown: shown}
+            return
         lines = [
             panels_line([_name(header.threshold), _name(threshold)], differ=True),
             run_line(0, "the run above"),
@@ -76,13 +83,13 @@ def wire_rerun(rerun: Rerun, runner: Runner, trace: gr.State, told: Told, concur
                     sent = len(now.trace.steps)
                 yield {rerun.both: gr.update(visible=True), rerun.view: view_value(lines)}
         lines.append(ended_line(stopped=False))
-        yield {rerun.both: gr.update(visible=True), rerun.view: view_value(lines)}
+        yield {rerun.both: gr.update(visible=True), rerun.view: view_value(lines), rerun.shown: wanted}
 
     gr.on(
         [rerun.threshold.release, rerun.again.click],
         run_beside,
-        [trace, rerun.threshold],
-        [rerun.both, rerun.view],
+        [trace, rerun.threshold, rerun.shown],
+        [rerun.both, rerun.view, rerun.shown],
         concurrency_limit=concurrency_limit,
         trigger_mode="always_last",
         api_visibility="private",

@@ -118,7 +118,8 @@ OpenPage = Callable[..., Page]
 
 @pytest.fixture
 def open_page(chromium: Browser) -> Iterator[OpenPage]:
-    """Opens a page in a session of its own. At the end: no script error, and no request to another host."""
+    """Opens an address, with its query if it has one, in a session of its own. At the end: no script error, and no
+    request to another host."""
     contexts: list[BrowserContext] = []
     problems: list[str] = []
 
@@ -129,11 +130,11 @@ def open_page(chromium: Browser) -> Iterator[OpenPage]:
             reduced_motion="reduce",
         )
         contexts.append(context)
-        host = urlsplit(url).netloc
+        parts = urlsplit(url)
 
         def look(request_url: str) -> None:
-            parts = urlsplit(request_url)
-            if parts.scheme in ("http", "https", "ws", "wss") and parts.netloc != host:
+            asked = urlsplit(request_url)
+            if asked.scheme in ("http", "https", "ws", "wss") and asked.netloc != parts.netloc:
                 problems.append(f"request to another host: {request_url}")
 
         def note(text: str) -> None:
@@ -145,7 +146,8 @@ def open_page(chromium: Browser) -> Iterator[OpenPage]:
         page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
         page.on("console", lambda entry: note(entry.text) if entry.type == "error" else None)
         page.on("dialog", lambda dialog: (problems.append("a dialog opened"), dialog.dismiss()))
-        page.goto(f"{url.rstrip('/')}/?__theme={theme}")
+        query = f"{parts.query}&" if parts.query else ""
+        page.goto(f"{parts.scheme}://{parts.netloc}/?{query}__theme={theme}")
         page.get_by_role("button", name="Run", exact=True).wait_for(timeout=120_000)  # a cold, busy machine
         return page
 

@@ -2,7 +2,7 @@
 
 Prompts: `hostile`, `slow <word>` (400 tokens, 10 a second), `fail` (breaks after five tokens), `refuse`, `long` (600
 tokens at once), `differs` (its fifth token is another below threshold 0.5); anything else answers with a few words.
-Prints `closed <word> after N` when a run ends.
+Threshold 0.99 is refused. Prints `closed <word> after N` when a run ends.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ def start(_model: Any, _tokenizer: Any, prompt: str, **settings: Any) -> tuple[T
     if settings["temperature"] > 1.9:
         raise UsageError("temperature must lie between 0 and 1.9")
     threshold = 0.5 if settings["threshold"] is None else settings["threshold"]
+    if threshold == 0.99:
+        raise UsageError("threshold 0.99 is refused: choose another")
     header = make_header(run_id=f"run{time.monotonic_ns()}", prompt=prompt, threshold=threshold)
     word, _, rest = prompt.partition(" ")
     texts: tuple[str, ...] = {"hostile": HOSTILE, "slow": (f" {rest}",) * 400, "long": (" word",) * 600}.get(

@@ -24,6 +24,19 @@ def run_to_end(page: Page, prompt: str, seconds: float = 20) -> None:
     expect(button(page, "Run")).to_be_enabled(timeout=seconds * SECONDS)
 
 
+def set_number(field: Locator, value: str) -> None:
+    """Types a number and leaves the field. Gradio fills a field in once more shortly after it is put on the page, as
+    in a section just opened, and no visitor types that fast: here it is typed again until it stays."""
+    for _ in range(20):
+        expect(field).to_be_editable(timeout=20 * SECONDS)
+        field.fill(value)
+        field.page.wait_for_timeout(200)
+        if field.input_value() == value:
+            break
+    field.press("Tab")
+    expect(field).to_have_value(value)
+
+
 def button(page: Page, name: str) -> Locator:
     return page.get_by_role("button", name=name, exact=True)
 

@@ -12,7 +12,7 @@ from analysis.recorded import read_recorded
 from analysis.tasks import passages
 from tests.ui.conftest import OpenPage, Server
 from tests.ui.sample_traces import ROUTED, WORDS, make_steps
-from tests.ui.steps import SECONDS
+from tests.ui.steps import SECONDS, set_number
 
 pytestmark = pytest.mark.ui
 
@@ -74,8 +74,7 @@ def test_a_click_on_a_point_opens_its_run_and_marks_the_tokens_of_that_layer(com
 def test_several_inputs_have_intervals_and_can_be_chosen(compare: Page) -> None:
     for name in ("Summarize", "Continue"):
         compare.locator("#compare-tasks").get_by_label(name).uncheck(force=True)
-    compare.get_by_role("spinbutton", name="Inputs a task").fill("2")
-    compare.get_by_role("spinbutton", name="Inputs a task").press("Tab")
+    set_number(compare.get_by_role("spinbutton", name="Inputs a task"), "2")
     run_all(compare)
     expect(view(compare).get_by_role("row", name=re.compile(rf"^Copy 2 {2 * len(WORDS)} .* to "))).to_be_visible()
     expect(panel(compare, "Copy")).to_contain_text(passages()[1].title)

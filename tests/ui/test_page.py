@@ -16,7 +16,7 @@ from analysis.tasks import TASKS, number_lists, passages, task_named
 from flexidepth.trace import Trace
 from tests.ui.conftest import OpenPage, Server
 from tests.ui.sample_traces import NUM_LAYERS, ROUTED, WORDS, make_steps
-from tests.ui.steps import SECONDS, button, fill, run, run_to_end, status, tokens, view
+from tests.ui.steps import SECONDS, button, fill, run, run_to_end, set_number, status, tokens, view
 
 pytestmark = pytest.mark.ui
 
@@ -117,23 +117,23 @@ def test_refused_requests_get_their_reason(page: Page) -> None:
 def test_bad_settings_get_a_message(page: Page) -> None:
     open_settings(page)
     seed = page.get_by_label("Seed")
-    seed.fill("-4")
+    set_number(seed, "-4")
     run(page, "words")
     expect(page.locator("#fdx-settings").get_by_text("The seed is a whole number from 0 up.")).to_be_visible()
     expect(button(page, "Run")).to_be_enabled()
-    seed.fill("0")
-    page.get_by_role("spinbutton", name="Temperature").fill("2")
+    set_number(seed, "0")
+    set_number(page.get_by_role("spinbutton", name="Temperature"), "2")
     run(page, "words")
     expect(page.get_by_text("temperature must lie between 0 and 1.9")).to_be_visible()
-    page.get_by_role("spinbutton", name="Temperature").fill("0")
+    set_number(page.get_by_role("spinbutton", name="Temperature"), "0")
     run_to_end(page, "words")
     expect(tokens(page)).to_have_count(len(WORDS))
 
 
 def test_settings_reach_the_run(page: Page) -> None:
     open_settings(page)
-    page.get_by_role("spinbutton", name="New tokens at most").fill("7")
-    page.get_by_label("Seed").fill("3")
+    set_number(page.get_by_role("spinbutton", name="New tokens at most"), "7")
+    set_number(page.get_by_label("Seed"), "3")
     run_to_end(page, "words")
     expect(status(page)).to_contain_text("Stopped at the token limit")
     layers = tokens(page).evaluate_all("all => all.map(node => +node.dataset.layers)")
@@ -253,7 +253,7 @@ def test_figures_follow_the_theme(open_page: OpenPage, fake_app: Server, theme: 
 
 def test_long_runs_stay_quick(page: Page) -> None:
     open_settings(page)
-    page.get_by_role("spinbutton", name="New tokens at most").fill("600")
+    set_number(page.get_by_role("spinbutton", name="New tokens at most"), "600")
     run_to_end(page, "long", 60)
     expect(tokens(page)).to_have_count(600)
     canvas = view(page).locator("canvas")

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from analysis.ramp import depth_colour
 from flexidepth.trace import Trace
 from tests.ui.conftest import OpenPage, Server
-from tests.ui.steps import SECONDS, button, painted, run, run_to_end, status, tokens, view
+from tests.ui.steps import SECONDS, button, painted, run, run_to_end, set_number, status, tokens, view
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow, pytest.mark.timeout(600)]
 QUESTION = "Explain in three sentences why the sky is blue."
@@ -59,7 +59,7 @@ def test_a_preset_streams_and_shows_what_the_trace_says(real_page: Page, real_ap
 
 def test_stop_stops_the_model(real_page: Page, real_app: Server) -> None:
     real_page.locator("#fdx-settings").get_by_role("button", name="Settings").click()
-    real_page.get_by_role("spinbutton", name="New tokens at most").fill("1000")
+    set_number(real_page.get_by_role("spinbutton", name="New tokens at most"), "1000")
     real_page.get_by_role("checkbox", name="Chat template").uncheck()
     run(real_page, "Once upon a time")
     expect(tokens(real_page).nth(5)).to_be_visible(timeout=60 * SECONDS)

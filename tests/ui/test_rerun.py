@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.ui.conftest import Server
 from tests.ui.sample_traces import WORDS
-from tests.ui.steps import SECONDS, run_to_end
+from tests.ui.steps import SECONDS, button, run_to_end, set_number, tokens
 
 pytestmark = pytest.mark.ui
 
@@ -16,11 +17,7 @@ def beside(page: Page, name: str) -> Locator:
 
 
 def run_beside(page: Page, threshold: str) -> None:
-    number = page.locator("#fdx-rerun-threshold").get_by_role("spinbutton")
-    expect(number).to_be_editable(timeout=20 * SECONDS)
-    number.fill(threshold)
-    number.press("Tab")
-    expect(page.locator("#fdx-rerun-threshold").get_by_role("slider")).to_have_value(threshold)
+    set_number(page.locator("#fdx-rerun-threshold").get_by_role("spinbutton"), threshold)
     page.get_by_role("button", name="Run beside").click()
     expect(page.locator("#fdx-rerun-view .fdx-ended")).to_be_visible(timeout=20 * SECONDS)
 
@@ -51,3 +48,24 @@ def test_the_next_run_puts_it_away(page: Page) -> None:
     run_to_end(page, "other words")
     expect(page.locator("#fdx-rerun-view")).to_be_hidden()
     expect(page.locator("#fdx-rerun-threshold")).to_be_visible()
+
+
+def test_leaving_the_number_by_a_click_on_the_button_runs_once(page: Page, fake_app: Server) -> None:
+    run_to_end(page, "words")
+    fake_app.drain()
+    before = len(fake_app.lines)
+    run_beside(page, "0.4")
+    run_beside(page, "0.3")
+    expect(beside(page, "threshold 0.3")).to_be_visible()
+    fake_app.drain()
+    assert [line for line in fake_app.lines[before:] if line.startswith("closed")] == [
+        f"closed other after {len(WORDS)}"
+    ] * 2
+
+
+def test_a_refused_second_run_is_said_and_leaves_the_first(page: Page) -> None:
+    run_to_end(page, "words")
+    set_number(page.locator("#fdx-rerun-threshold").get_by_role("spinbutton"), "0.99")
+    expect(page.get_by_text("threshold 0.99 is refused").first).to_be_visible(timeout=10 * SECONDS)
+    expect(tokens(page)).to_have_count(len(WORDS))
+    expect(button(page, "Run")).to_be_enabled()

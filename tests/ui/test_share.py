@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.ui.conftest import OpenPage, Server
-from tests.ui.steps import SECONDS, fill
+from tests.ui.steps import SECONDS, fill, set_number
 
 pytestmark = pytest.mark.ui
 
@@ -25,8 +25,7 @@ def test_a_link_brings_prompt_task_and_settings_to_another_visitor(
     expect(page.get_by_role("textbox", name="Prompt")).to_have_value(re.compile("^Please summarize"))
     fill(page, "two\nlines & <b>signs</b> ${x} ß")
     open_settings(page)
-    page.get_by_role("spinbutton", name="Seed").fill("41")
-    page.get_by_role("spinbutton", name="Seed").press("Tab")
+    set_number(page.get_by_role("spinbutton", name="Seed"), "41")
     page.get_by_role("checkbox", name="Chat template").uncheck()
     page.get_by_role("button", name="Link to this prompt").click()
     link = page.locator("#fdx-link textarea")
@@ -36,8 +35,7 @@ def test_a_link_brings_prompt_task_and_settings_to_another_visitor(
     assert held["seed"] == "41"
     assert held["chat"] == "0"
     assert held["task"] == "summarize"
-    other = open_page(fake_app.url)
-    other.goto(address)
+    other = open_page(address)
     prompt = other.get_by_role("textbox", name="Prompt")
     expect(prompt).to_have_value("two\nlines & <b>signs</b> ${x} ß", timeout=20 * SECONDS)
     expect(other.get_by_role("radio", name="Summarize")).to_be_checked()
@@ -47,8 +45,7 @@ def test_a_link_brings_prompt_task_and_settings_to_another_visitor(
 
 
 def test_a_broken_link_says_what_is_wrong_and_uses_the_rest(open_page: OpenPage, fake_app: Server) -> None:
-    page = open_page(fake_app.url)
-    page.goto(f"{fake_app.url}?prompt=hello&seed=minus&task=add")
+    page = open_page(f"{fake_app.url}?prompt=hello&seed=minus&task=add")
     expect(page.get_by_text("its seed is no number")).to_be_visible(timeout=20 * SECONDS)
     expect(page.get_by_role("textbox", name="Prompt")).to_have_value("hello")
     expect(page.get_by_role("radio", name="Add")).to_be_checked()
