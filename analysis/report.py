@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis.captions import figure_captions, made_with
 from analysis.flexipatterns import write_patterns
 from analysis.glyphs import visible
 from analysis.pattern_charts import along_svg, bowls_svg, classes_svg, depths_svg
@@ -21,11 +22,11 @@ from analysis.svg_map import map_svg
 from analysis.tidy import tidy_table, write_tables
 from analysis.views.export import STYLE, coloured, legend
 from flexidepth.errors import UsageError
-from flexidepth.trace import TraceHeader
 
 REPORT_FILE = "report.html"
 SUMMARY_FILE = "summary.json"
 FIGURES = "figures"
+CAPTIONS_FILE = "captions.txt"
 _PATTERNS = "patterns"
 _MORE_STYLE = """
 body { max-width: 62rem; } figure { margin: 1.25rem 0; } figure svg { width: 100%; height: auto; }
@@ -38,8 +39,8 @@ th { font-weight: 600; } details { margin: .75rem 0; } summary { cursor: pointer
 
 
 def write_report(directory: Path) -> Path:
-    """Reads DIR/traces.jsonl and writes report.html, summary.json, tokens.parquet and .csv, figures/ and patterns/
-    beside it. Returns the report's path. Raises UsageError without runs, TraceError for a broken line.
+    """Reads DIR/traces.jsonl and writes report.html, summary.json, tokens.parquet and .csv, figures/ with captions and
+    patterns/ beside it. Returns the report's path. Raises UsageError without runs, TraceError for a broken line.
     """
     runs = list(read_recorded(directory / TRACES_FILE))
     if not runs:
@@ -52,6 +53,8 @@ def write_report(directory: Path) -> Path:
     (directory / FIGURES).mkdir(exist_ok=True)
     for name, svg in figures.items():
         (directory / FIGURES / f"{name}.svg").write_text(svg, encoding="utf-8")
+    captions = "".join(f"{name}.svg: {words}\n" for name, words in figure_captions(runs).items())
+    (directory / FIGURES / CAPTIONS_FILE).write_text(captions, encoding="utf-8")
     path = directory / REPORT_FILE
     path.write_text(report_html(runs, summary, figures), encoding="utf-8")
     return path
@@ -59,7 +62,7 @@ def write_report(directory: Path) -> Path:
 
 def figures_of(runs: Sequence[Recorded], summary: dict[str, Any]) -> dict[str, str]:
     """SVG by name; every one says model, checkpoint, n and seed."""
-    header, caption = runs[0].trace.header, caption_of(runs)
+    header, caption = runs[0].trace.header, made_with(runs)
     figures = {
         "bowls": bowls_svg(summary, header.routed_layers, caption),
         "depths": depths_svg(summary, caption),
@@ -67,19 +70,6 @@ def figures_of(runs: Sequence[Recorded], summary: dict[str, Any]) -> dict[str, s
         "classes": classes_svg(summary, caption),
     }
     return figures | {f"map-{_slug(run.prompt.task)}": map_svg(run.trace) for run in _examples(runs)}
-
-
-def caption_of(runs: Sequence[Recorded]) -> str:
-    header = runs[0].trace.header
-    most = max(run.prompt.number for run in runs) + 1
-    return (
-        f"{visible(header.model, ' ')}, checkpoint {header.checkpoint}, threshold {header.threshold:g}, "
-        f"routes {header.routes}; up to {most} inputs a task, {_draw(header)}, at most {header.max_new_tokens} tokens"
-    )
-
-
-def _draw(header: TraceHeader) -> str:
-    return "greedy" if header.temperature == 0 else f"temperature {header.temperature:g}, seed {header.seed}"
 
 
 def _examples(runs: Sequence[Recorded]) -> list[Recorded]:
@@ -95,13 +85,7 @@ def report_html(runs: Sequence[Recorded], summary: dict[str, Any], figures: dict
     """One file without scripts and without links to elsewhere."""
     header = runs[0].trace.header
     tokens = sum(task["tokens"] for task in summary["tasks"].values())
-    captions = {
-        "bowls": "Share of generated tokens that each routed layer processed. Bands: 95 % bootstrap over inputs.",
-        "depths": "How many layers tokens used.",
-        "along": "Mean layers used along the answer. Bands: 95 % bootstrap over inputs.",
-        "classes": "Mean layers used by kind of token, all tasks together (tokens in brackets); 95 % over answers.",
-    }
-    charts = "".join(_figure(figures[name], text) for name, text in captions.items())
+    charts = "".join(_figure(figures[name], text) for name, text in figure_captions(runs).items())
     examples = "".join(_example(run, figures[f"map-{_slug(run.prompt.task)}"]) for run in _examples(runs))
     pairs = "<h2>Differences</h2>" + pairs_table(summary).html() if summary["pairs"] else ""
     versions = ", ".join(f"{name} {version}" for name, version in header.versions.items())
@@ -116,7 +100,7 @@ def report_html(runs: Sequence[Recorded], summary: dict[str, Any], figures: dict
 </head>
 <body>
 <h1>Layers used by task</h1>
-<p class="muted">{html.escape(caption_of(runs))}.<br>{len(runs)} answers, {tokens} tokens.
+<p class="muted">{html.escape(made_with(runs))}.<br>{len(runs)} answers, {tokens} tokens.
 {html.escape(visible(versions, " "))}.</p>
 <h2>Means</h2>
 {tasks_table(summary).html()}

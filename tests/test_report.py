@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
+from analysis.captions import figure_captions
 from analysis.recorded import append
 from analysis.report import write_report
 from analysis.summary import summarize_runs
@@ -51,6 +52,8 @@ def test_every_figure_says_what_it_is_of(directory):
         text = (directory / "figures" / f"{name}.svg").read_text()
         for words in (header.model, header.checkpoint, "up to 2 inputs", f"threshold {header.threshold:g}"):
             assert words in text, name
+    captions = (directory / "figures" / "captions.txt").read_text().splitlines()
+    assert captions == [f"{name}.svg: {words}" for name, words in figure_captions(RUNS).items()]
 
 
 def test_the_page_holds_tables_figures_and_answers_and_loads_nothing(directory):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 import gradio as gr
 
+from analysis.captions import figure_captions
 from analysis.comparison import (
     MOST_INPUTS,
     ended_line,
@@ -28,11 +30,23 @@ from analysis.runs import Progress, Runner, Told
 from analysis.tasks import TASKS
 from analysis.tidy import CSV_FILE
 from analysis.views.compare_view import compare_view
+from analysis.views.plots import save_svg_as_png
+from analysis.views.results import caption_box
 from analysis.views.share import RANGES
 from analysis.views.token_view import view_value
 
 _FIRST_TASKS = ("copy", "summarize", "continue")
 _MOST_TOKENS = 256
+_ALL_FILES = "flexidepth-comparison.zip"
+_BOWLS = f"{FIGURES}/bowls.svg"
+_DOWNLOADS = {  # by the file's path in a report's directory
+    REPORT_FILE: "Report (.html)",
+    _BOWLS: "Bowls (.svg)",
+    CSV_FILE: "Tokens (.csv)",
+    TRACES_FILE: "Runs (.jsonl)",
+    SUMMARY_FILE: "Summary (.json)",
+    _ALL_FILES: "All of it (.zip)",
+}
 
 
 @dataclass(frozen=True)
@@ -46,8 +60,9 @@ class CompareTab:
     run: gr.Button
     stop: gr.Button
     view: gr.HTML
-    files: gr.Row
-    downloads: tuple[gr.DownloadButton, ...]
+    files: gr.Column
+    downloads: dict[str, gr.DownloadButton]
+    caption: gr.Textbox
     runs: gr.State
 
     @property
@@ -80,9 +95,12 @@ def build_compare(*, always_on: int, num_layers: int, threshold: float) -> Compa
             )
         with gr.Column(scale=11, min_width=320):
             view = compare_view(always_on=always_on, num_layers=num_layers, elem_id="compare-view")
-            with gr.Row(visible=False, elem_classes="fdx-downloads", elem_id="compare-files") as files:
-                names = ("Report (.html)", "Bowls (.svg)", "Tokens (.csv)", "Runs (.jsonl)", "Summary (.json)")
-                downloads = tuple(gr.DownloadButton(name, size="sm") for name in names)
+            with gr.Column(visible=False, elem_id="compare-files") as files:
+                with gr.Row(elem_classes="fdx-downloads"):
+                    downloads = {file: gr.DownloadButton(name, size="sm") for file, name in _DOWNLOADS.items()}
+                    png = gr.Button("Bowls (.png)", size="sm")
+                caption = caption_box()
+    png.click(None, downloads[_BOWLS], js=save_svg_as_png("flexidepth-bowls"))
     return CompareTab(
         tasks,
         inputs,
@@ -95,6 +113,7 @@ def build_compare(*, always_on: int, num_layers: int, threshold: float) -> Compa
         view,
         files,
         downloads,
+        caption,
         gr.State([], time_to_live=3600),
     )
 
@@ -151,18 +170,20 @@ def wire_compare(tab: CompareTab, runner: Runner, told: Told, concurrency_limit:
             update[tab.view] = view + view_value([ended_line(stopped=True)])
         if not runs:
             return update
-        directory = Path(tab.downloads[0].GRADIO_CACHE) / secrets.token_urlsafe(24)
-        directory.mkdir(parents=True)
-        append(directory / TRACES_FILE, runs)
-        write_report(directory)
-        names = (REPORT_FILE, f"{FIGURES}/bowls.svg", CSV_FILE, TRACES_FILE, SUMMARY_FILE)
-        paths = {button: str(directory / name) for button, name in zip(tab.downloads, names, strict=True)}
-        return update | paths | {tab.files: gr.update(visible=True)}
+        directory = Path(tab.downloads[REPORT_FILE].GRADIO_CACHE) / secrets.token_urlsafe(24)
+        report = directory / "comparison"
+        report.mkdir(parents=True)
+        append(report / TRACES_FILE, runs)
+        write_report(report)
+        shutil.make_archive(str(report / _ALL_FILES.removesuffix(".zip")), "zip", directory, "comparison")
+        update |= {button: str(report / name) for name, button in tab.downloads.items()}
+        update[tab.caption] = figure_captions(runs)["bowls"]
+        return update | {tab.files: gr.update(visible=True)}
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     began = tab.run.click(begin, None, [tab.run, tab.stop, tab.files, tab.view, tab.runs], **quiet)
     compared = began.success(compare, tab.settings, [tab.view, tab.runs], concurrency_limit=concurrency_limit, **quiet)
-    finished = [tab.run, tab.stop, tab.view, tab.files, *tab.downloads]
+    finished = [tab.run, tab.stop, tab.view, tab.files, *tab.downloads.values(), tab.caption]
     for outcome in (compared.success, compared.failure):  # `then` does not follow a failure in gradio 6.31
         outcome(finish, [tab.view, tab.runs], finished, **quiet)
     tab.stop.click(finish, [tab.view, tab.runs], finished, cancels=[compared], **quiet)

@@ -11,6 +11,7 @@ const COLOURS = ["#2a6fb9", "#c2590c", "#0f8a7e", "#b02a6f", "#5f8f17", "#7c4ddb
 let panels = [];
 let common = null; // what the header of every run says alike
 let current = null; // { panel, run }
+let pinned = null; // { run, place } whose card stays
 let ended = null;
 let waiting = null;
 let read = "";
@@ -21,6 +22,7 @@ function clear() {
   panels = [];
   common = null;
   current = null;
+  pinned = null;
   ended = null;
   waiting = null;
   read = "";
@@ -161,27 +163,66 @@ function tokenAt(target) {
   return null;
 }
 
+function show(at) {
+  const span = at.run.text.spans[at.place];
+  card.show(at.run.steps[at.place], at.place + 1, at.run.head, pinned !== null, () => span.getBoundingClientRect());
+}
+
 function point(event) {
+  if (pinned) return;
   const at = tokenAt(event.target);
-  if (at) card.show(at.run.steps[at.place], at.place + 1, at.run.head, false, () => at.run.text.spans[at.place].getBoundingClientRect());
+  if (at) show(at);
   else if (!root.contains(document.activeElement)) card.hide();
+}
+
+// A click on a token, or Enter on it, keeps its card until the next click on it, another token's, elsewhere, or Escape.
+function pin(at) {
+  const again = pinned && at && pinned.run === at.run && pinned.place === at.place;
+  release();
+  if (!at || again) return;
+  pinned = at;
+  at.run.text.spans[at.place].setAttribute("aria-pressed", "true");
+  at.run.text.spans[at.place].classList.add("fdx-pinned");
+  show(at);
+}
+
+function release() {
+  if (pinned) {
+    const span = pinned.run.text.spans[pinned.place];
+    span.setAttribute("aria-pressed", "false");
+    span.classList.remove("fdx-pinned");
+  }
+  pinned = null;
+  card.hide();
+}
+
+function leave() {
+  if (!pinned) card.hide();
 }
 
 const box = part("panels");
 box.addEventListener("pointerover", point);
-box.addEventListener("pointerleave", () => card.hide());
+box.addEventListener("pointerleave", leave);
 box.addEventListener("focusin", point);
-box.addEventListener("focusout", () => card.hide());
+box.addEventListener("focusout", leave);
+box.addEventListener("click", (event) => pin(tokenAt(event.target)));
+document.addEventListener("click", (event) => { if (pinned && !root.contains(event.target)) release(); });
 box.addEventListener("keydown", (event) => {
   const at = tokenAt(event.target);
   const moves = { ArrowLeft: -1, ArrowRight: 1 };
-  if (!at || !(event.key in moves)) return;
+  if (!at) return;
+  if (event.key === "Enter" || event.key === " ") {
+    pin(at);
+    event.preventDefault();
+    return;
+  }
+  if (!(event.key in moves)) return;
   at.run.text.focus(Math.min(at.run.steps.length - 1, Math.max(0, at.place + moves[event.key])));
   event.preventDefault();
 });
 root.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
-  card.hide();
+  release();
   panels.forEach((panel) => panel.mark(null));
 });
 

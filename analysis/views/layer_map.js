@@ -21,6 +21,7 @@ function makeLayerMap(box, keys, onPoint) {
   let height = 0;
   let column = 8;
   let drawn = null;
+  let painted = { on: "", tokens: 0 }; // what the canvas shows: the paper it lies on, and how many columns
 
   // Top to bottom: the last layer first. Neighbouring always-on layers share one band.
   function layOut(run) {
@@ -80,41 +81,56 @@ function makeLayerMap(box, keys, onPoint) {
     return { ink: read("--fdx-muted"), line: read("--fdx-line"), band: read("--fdx-band"), hatch: read("--fdx-hatch"), skipped: read("--fdx-skipped"), ran: [read("--fdx-ran-low"), read("--fdx-ran-high")], edge: read("--fdx-edge") };
   }
 
-  function mix(low, high, share) {
-    const [a, b] = [channels(low), channels(high)];
+  function mix([a, b], share) {
     return "rgb(" + a.map((value, i) => Math.round(value + (b[i] - value) * share)).join(",") + ")";
   }
 
   function draw(steps, run, finished) {
     if (!run) {
       drawn = null;
+      painted = { on: "", tokens: 0 };
       rows = [];
       marker.hidden = true;
       box.classList.add("fdx-empty");
       return;
     }
-    if (drawn !== run) layOut(run);
+    if (drawn !== run) {
+      layOut(run);
+      painted = { on: "", tokens: 0 };
+    }
     drawn = run;
     box.classList.remove("fdx-empty");
     column = columnWidth(steps, finished);
-    const width = Math.max(scroller.clientWidth, Math.ceil(column * steps.length) + MARGIN);
-    const atEnd = scroller.scrollWidth - scroller.scrollLeft - scroller.clientWidth < 24;
+    // A growing run gets paper for 128 more columns at a time: new paper means painting everything again.
+    const columns = finished ? steps.length : 128 * Math.ceil(steps.length / 128);
+    const width = Math.max(scroller.clientWidth, Math.ceil(column * columns) + MARGIN);
+    const seen = scroller.scrollLeft + scroller.clientWidth;
+    const atEnd = seen > column * painted.tokens + MARGIN - 24;
     const ratio = window.devicePixelRatio || 1;
-    sheet.style.width = width + "px";
-    sheet.style.height = height + "px";
-    canvas.style.width = width + "px";
-    canvas.style.height = height + "px";
-    canvas.width = Math.round(width * ratio);
-    canvas.height = Math.round(height * ratio);
     const pen = canvas.getContext("2d");
-    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     const look = theme();
+    const on = JSON.stringify([width, height, ratio, column, finished, look]);
+    // A growing run on the same paper adds columns; painting all of them at every token would take longer and longer.
+    const from = on === painted.on && painted.tokens <= steps.length ? painted.tokens : 0;
+    painted = { on, tokens: steps.length };
+    if (from === 0) {
+      sheet.style.width = width + "px";
+      sheet.style.height = height + "px";
+      canvas.style.width = width + "px";
+      canvas.style.height = height + "px";
+      canvas.width = Math.round(width * ratio);
+      canvas.height = Math.round(height * ratio);
+      pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    }
     const gap = column >= 5 ? 1 : 0;
     // Columns start on whole device pixels, so that neighbours never blur into each other.
     const left = (index) => Math.round(index * column * ratio) / ratio;
     const used = left(steps.length);
-    ground(pen, look, finished ? used : width, used);
-    steps.forEach((step, index) => {
+    if (from === 0) ground(pen, look, finished ? used : width);
+    bands(pen, look, left(from), used);
+    const ran = look.ran.map(channels);
+    for (let index = from; index < steps.length; index += 1) {
+      const step = steps[index];
       const x = left(index);
       const w = Math.max(1, left(index + 1) - x - gap);
       const place = depthPlace(step.layers_used, run.alwaysOn, run.numLayers);
@@ -129,45 +145,51 @@ function makeLayerMap(box, keys, onPoint) {
       for (const row of rows) {
         if (row.place === null || !step.executed[row.place]) continue;
         const span = Math.max(1e-6, 1 - run.threshold);
-        pen.fillStyle = mix(look.ran[0], look.ran[1], Math.min(1, Math.max(0, (step.gates[row.place] - run.threshold) / span)));
+        pen.fillStyle = mix(ran, Math.min(1, Math.max(0, (step.gates[row.place] - run.threshold) / span)));
         pen.fillRect(x, row.top, w, row.height - 1);
       }
-    });
+    }
     axis(pen, look, steps.length, left);
-    if (atEnd && !finished) scroller.scrollLeft = scroller.scrollWidth;
+    const end = used + MARGIN;
+    if (atEnd && !finished && seen < end) scroller.scrollLeft = end - scroller.clientWidth;
     const mean = steps.length ? (steps.reduce((sum, step) => sum + step.layers_used, 0) / steps.length).toFixed(1) : "0";
     canvas.setAttribute("aria-label", "Map of " + run.numLayers + " layers by " + steps.length + " tokens; " + mean + " layers used on average");
     canvas.dataset.tokens = String(steps.length);
   }
 
-  function ground(pen, look, width, used) {
+  function ground(pen, look, width) {
+    pen.fillStyle = look.skipped;
     for (const row of rows) {
-      if (row.place !== null) {
-        pen.fillStyle = look.skipped;
-        pen.fillRect(0, row.top, width, row.height - 1);
-        continue;
-      }
+      if (row.place !== null) pen.fillRect(0, row.top, width, row.height - 1);
+    }
+    pen.fillStyle = look.line;
+    pen.fillRect(0, DEPTH_HEIGHT, width, 1);
+  }
+
+  // The always-on layers, hatched, from one place to another.
+  function bands(pen, look, start, end) {
+    for (const row of rows) {
+      if (row.place !== null || end <= start) continue;
       pen.fillStyle = look.band;
-      pen.fillRect(0, row.top, used, row.height);
+      pen.fillRect(start, row.top, end - start, row.height);
       pen.save();
       pen.beginPath();
-      pen.rect(0, row.top, used, row.height);
+      pen.rect(start, row.top, end - start, row.height);
       pen.clip();
       pen.strokeStyle = look.hatch;
       pen.lineWidth = 1;
       pen.beginPath();
-      for (let x = -row.height; x < used; x += 5) {
+      for (let x = 5 * Math.floor((start - row.height) / 5); x < end; x += 5) {
         pen.moveTo(x, row.top + row.height);
         pen.lineTo(x + row.height, row.top);
       }
       pen.stroke();
       pen.restore();
     }
-    pen.fillStyle = look.line;
-    pen.fillRect(0, DEPTH_HEIGHT, width, 1);
   }
 
   function axis(pen, look, count, left) {
+    pen.clearRect(0, height - AXIS, canvas.width, AXIS);
     const step = [5, 10, 20, 50, 100, 200].find((size) => size * column >= 44) || 500;
     pen.fillStyle = look.ink;
     pen.font = "11px " + getComputedStyle(box).fontFamily;

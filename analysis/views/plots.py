@@ -21,10 +21,37 @@ def plot_data(figure: go.Figure, filename: str) -> PlotData:
     return PlotData(type="plotly", plot=json.dumps(data))
 
 
-def save_png(elem_id: str, filename: str) -> str:
-    """A script for a button: saves the figure inside `elem_id` as a PNG at twice its size, in the browser."""
+def save_figure(elem_id: str, filename: str, kind: str) -> str:
+    """A script for a button: saves the figure inside `elem_id`, in the browser; a PNG at twice its size."""
+    scale = 2 if kind == "png" else 1
     return (
         f"() => {{ const figure = document.querySelector('#{elem_id} .js-plotly-plot');"
-        " if (figure && window.Plotly) window.Plotly.downloadImage(figure, {format: 'png', scale: 2,"
+        f" if (figure && window.Plotly) window.Plotly.downloadImage(figure, {{format: '{kind}', scale: {scale},"
         f" filename: '{filename}', width: figure.clientWidth, height: figure.clientHeight}}); }}"
     )
+
+
+def save_svg_as_png(filename: str) -> str:
+    """A script for a button whose input is a file of ours, an SVG: saves it as a PNG at twice its size, drawn by the
+    visitor's own browser.
+    """
+    return f"""async (file) => {{
+      if (!file) return;
+      const answer = await fetch(file.url);
+      const drawn = new DOMParser().parseFromString(await answer.text(), "image/svg+xml").documentElement;
+      const canvas = document.createElement("canvas");
+      canvas.width = 2 * drawn.viewBox.baseVal.width;
+      canvas.height = 2 * drawn.viewBox.baseVal.height;
+      drawn.setAttribute("width", canvas.width);
+      drawn.setAttribute("height", canvas.height);
+      const image = new Image();
+      const text = new XMLSerializer().serializeToString(drawn);
+      image.src = URL.createObjectURL(new Blob([text], {{ type: "image/svg+xml" }}));
+      await image.decode();
+      canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+      URL.revokeObjectURL(image.src);
+      const link = document.createElement("a");
+      link.href = canvas.toDataURL("image/png");
+      link.download = "{filename}.png";
+      link.click();
+    }}"""

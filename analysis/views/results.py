@@ -12,9 +12,10 @@ from typing import Any
 
 import gradio as gr
 
+from analysis.captions import run_caption
 from analysis.figures import bowl, gate_map
 from analysis.views.export import write_files
-from analysis.views.plots import plot_data, save_png
+from analysis.views.plots import plot_data, save_figure
 from flexidepth.trace import Trace
 
 
@@ -28,35 +29,44 @@ class Results:
     lines: gr.DownloadButton
     csv: gr.DownloadButton
     html: gr.DownloadButton
+    caption: gr.Textbox
 
     @property
     def all(self) -> list[gr.blocks.Block]:
         """In the order of `shown`."""
-        return [self.column, self.gates, self.bowl, self.lines, self.csv, self.html]
+        return [self.column, self.gates, self.bowl, self.lines, self.csv, self.html, self.caption]
 
 
 def build_results(tab: str) -> Results:
     """Lays them out inside the current gr.Blocks."""
     with gr.Column(visible=False, elem_id=f"{tab}-results", elem_classes="fdx-results") as column:
         gr.Markdown(
-            "## Figures and downloads\n"
-            "Drag in a figure to zoom, double-click to zoom out; its camera saves a vector image (SVG).",
+            "## Figures and downloads\nDrag in a figure to zoom, double-click to zoom out.",
             elem_classes="fdx-results-title",
         )
         with gr.Row(elem_classes="fdx-downloads"):
             lines = gr.DownloadButton("Trace (.jsonl)", size="sm")
             csv = gr.DownloadButton("Table (.csv)", size="sm")
             page = gr.DownloadButton("Coloured text (.html)", size="sm")
-            gates_png = gr.Button("Gate map (.png)", size="sm")
-            bowl_png = gr.Button("Bowl (.png)", size="sm")
+            pictures = [
+                (figure, kind, gr.Button(f"{name} (.{kind})", size="sm"))
+                for figure, name in (("gates", "Gate map"), ("bowl", "Bowl"))
+                for kind in ("svg", "png")
+            ]
         with gr.Row():
             with gr.Column(scale=3, min_width=420):
                 gates = gr.Plot(label="Gates by layer and token", show_label=False, elem_id=f"{tab}-gates-figure")
             with gr.Column(scale=2, min_width=320):
                 usage = gr.Plot(label="Tokens processed by each layer", show_label=False, elem_id=f"{tab}-bowl-figure")
-    gates_png.click(None, js=save_png(f"{tab}-gates-figure", "flexidepth-gates"))
-    bowl_png.click(None, js=save_png(f"{tab}-bowl-figure", "flexidepth-bowl"))
-    return Results(column, gates, usage, lines, csv, page)
+        caption = caption_box()
+    for figure, kind, button in pictures:
+        button.click(None, js=save_figure(f"{tab}-{figure}-figure", f"flexidepth-{figure}", kind))
+    return Results(column, gates, usage, lines, csv, page, caption)
+
+
+def caption_box() -> gr.Textbox:
+    """The words for a paper, with a button that copies them."""
+    return gr.Textbox(label="Caption", buttons=["copy"], interactive=False, max_lines=4, elem_classes="fdx-caption")
 
 
 def shown(results: Results, trace: Trace, *, dark: bool) -> dict[Any, Any]:
@@ -73,4 +83,5 @@ def shown(results: Results, trace: Trace, *, dark: bool) -> dict[Any, Any]:
         results.lines: str(files.lines),
         results.csv: str(files.csv),
         results.html: str(files.html),
+        results.caption: run_caption(trace),
     }

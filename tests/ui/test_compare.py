@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 from analysis.recorded import read_recorded
@@ -122,6 +124,44 @@ def test_the_files_hold_what_is_shown(compare: Page) -> None:
     with compare.expect_download() as download:
         files.get_by_role("button", name="Report (.html)").click()
     assert "Layers used by task" in download.value.path().read_text()
+    with compare.expect_download() as download:
+        files.get_by_role("button", name="Bowls (.svg)").click()
+    drawn = download.value.path().read_text()
+    assert all(name in drawn for name in ("copy", "summarize", "continue"))
+    with compare.expect_download() as download:
+        files.get_by_role("button", name="Bowls (.png)").click()
+    with Image.open(download.value.path()) as picture:
+        size = re.search(r'viewBox="0 0 (\d+) (\d+)"', drawn)
+        assert size is not None
+        assert picture.size == (2 * int(size[1]), 2 * int(size[2]))
+        assert len(picture.convert("RGB").getcolors(1 << 20) or ()) > 10
+    with compare.expect_download() as download:
+        files.get_by_role("button", name="All of it (.zip)").click()
+    with zipfile.ZipFile(download.value.path()) as everything:
+        names = set(everything.namelist())
+        assert json.loads(everything.read("comparison/summary.json")) == summary
+        captions = everything.read("comparison/figures/captions.txt").decode()
+    assert {"comparison/tokens.parquet", "comparison/figures/along.svg", "comparison/report.html"} <= names
+    caption = files.locator(".fdx-caption textarea").input_value()
+    assert f"bowls.svg: {caption}\n" in captions
+    assert "up to 1 input a task, greedy, " in caption
+    assert caption.endswith(f"(3 answers, {3 * len(WORDS)} tokens).")
+
+
+def test_a_click_pins_the_card_of_a_token_until_the_next_click(compare: Page) -> None:
+    run_all(compare)
+    details = view(compare).get_by_role("region", name="Token details")
+    tokens = panel(compare, "Summarize").locator(".fdx-token")
+    tokens.nth(2).click()
+    expect(details).to_contain_text("pinned")
+    panel(compare, "Copy").locator(".fdx-token").nth(4).hover()
+    expect(details).to_contain_text("token 3 ")
+    tokens.nth(5).click()
+    expect(details).to_contain_text("token 6 ")
+    expect(view(compare).locator(".fdx-token.fdx-pinned")).to_have_count(1)
+    compare.keyboard.press("Escape")
+    expect(details).to_be_hidden()
+    expect(view(compare).locator(".fdx-token.fdx-pinned")).to_have_count(0)
 
 
 @pytest.mark.parametrize(("theme", "width"), [("dark", 1280), ("light", 420)])

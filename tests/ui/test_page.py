@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -234,11 +235,15 @@ def test_figures_hold_the_numbers_and_save_as_svg_and_png(page: Page) -> None:
         gates.get_by_role("button", name="Download plot").click()
     assert saving.value.suggested_filename == "flexidepth-gates.svg"
     assert saving.value.path().read_text(encoding="utf-8").startswith("<svg")
-    for name, file in (("Gate map (.png)", "flexidepth-gates.png"), ("Bowl (.png)", "flexidepth-bowl.png")):
-        with page.expect_download() as saving:
-            button(page, name).click()
-        assert saving.value.suggested_filename == file
-        assert saving.value.path().read_bytes().startswith(b"\x89PNG")
+    for name, file in (("Gate map", "flexidepth-gates"), ("Bowl", "flexidepth-bowl")):
+        for kind, start in (("png", b"\x89PNG"), ("svg", b"<svg")):
+            with page.expect_download() as saving:
+                button(page, f"{name} (.{kind})").click()
+            assert saving.value.suggested_filename == f"{file}.{kind}"
+            assert saving.value.path().read_bytes().startswith(start)
+    caption = page.locator("#fdx-results .fdx-caption textarea").input_value()
+    mean = statistics.fmean(step.layers_used for step in steps)
+    assert f"{len(steps)} tokens, greedy, {mean:.2f} of " in caption
 
 
 @pytest.mark.parametrize(("theme", "paper"), [("light", "#ffffff"), ("dark", "#14181f")])
