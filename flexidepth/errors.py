@@ -31,3 +31,7 @@ class TrainingError(FlexiDepthError):
 
 class TraceError(FlexiDepthError, ValueError):
     """A trace file that is cut off, of another version, or not a trace."""
+
+
+class EngineError(FlexiDepthError):
+    """An engine cannot be built or run here; the message says what is missing."""

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
-from flexidepth.errors import UsageError
+from flexidepth.errors import EngineError, UsageError
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,12 @@ class PassOutput:
 
 
 class Engine(Protocol):
-    """Runs one sequence at a time. `state` is the engine's own and belongs to one run."""
+    """Runs one sequence at a time. `state` is the engine's own and belongs to one run. about: what it is made of, or
+    why no faster one was taken.
+    """
 
     name: str
+    about: str
 
     def prefill(self, ids: Sequence[int], *, all_logits: bool = False) -> tuple[Any, PassOutput]:
         """Starts a run with its prompt."""
@@ -32,11 +36,58 @@ class Engine(Protocol):
         """Feeds one more token to the run; the logits are those of the token after it."""
 
 
-def choose_engine(name: str, model: Any, *, routes: Any, threshold: float | None) -> Engine:
-    """The engine called `name`; "auto" takes the fastest that works here. Raises UsageError for an unknown name."""
+ENGINES = ("cpu", "cpu-int8", "reference")
+_MOST_THREADS = 8  # more do not read memory faster, and wait for each other longer
+
+
+def choose_engine(name: str, model: Any, *, routes: Any, threshold: float) -> Engine:
+    """The engine called `name`; "auto" takes the fastest that computes this model exactly here, and its `about` says
+    which and why. Raises UsageError for an unknown name, EngineError when the named one cannot run here.
+    """
+    if name not in ("auto", *ENGINES):
+        raise UsageError(f"engine {name!r} is unknown: use auto or {', '.join(ENGINES)}")
+    about = "as asked"
+    if name != "reference":
+        try:
+            return _cpu("cpu" if name == "auto" else name, model, routes, threshold)
+        except EngineError as error:
+            if name != "auto":
+                raise
+            about = str(error)
     from flexidepth.engines.reference import ReferenceEngine
 
-    available: dict[str, Callable[..., Engine]] = {ReferenceEngine.name: ReferenceEngine}
-    if name != "auto" and name not in available:
-        raise UsageError(f"engine {name!r} is unknown: use auto or {', '.join(available)}")
-    return available[ReferenceEngine.name if name == "auto" else name](model, routes=routes, threshold=threshold)
+    return ReferenceEngine(model, routes=routes, threshold=threshold, about=about)
+
+
+def _cpu(name: str, model: Any, routes: Any, threshold: float) -> Engine:
+    from flexidepth.engines.cpu.engine import CpuEngine, CpuModel
+
+    def make() -> CpuModel:
+        if any(parameter.device.type != "cpu" for parameter in model.parameters()):
+            raise EngineError("the cpu engine needs the whole model in this machine's memory")
+        precision = "int8" if name == "cpu-int8" else "exact"
+        return CpuModel(model, precision=precision, threads=min(_MOST_THREADS, torch.get_num_threads()))
+
+    return CpuEngine(_made_ready(model, name, make), name=name, routes=routes, threshold=threshold)
+
+
+def _made_ready(model: Any, name: str, make: Callable[[], Any]) -> Any:
+    """What `make` returned, or the EngineError it raised, the last time for these weights. Kept on the model, so that
+    it lives as long; a weight that changes, as in training, makes it anew.
+    """
+    kept: dict[str, tuple[Any, Any]] = vars(model).setdefault("_made_ready", {})
+    weights = tuple((parameter.data_ptr(), _version(parameter)) for parameter in model.parameters())
+    if name not in kept or kept[name][0] != weights:
+        try:
+            kept[name] = (weights, make())
+        except EngineError as error:
+            kept[name] = (weights, error)
+    made = kept[name][1]
+    if isinstance(made, EngineError):
+        raise made
+    return made
+
+
+def _version(parameter: Tensor) -> int:
+    """How often it was written to; a tensor made in inference mode does not count."""
+    return 0 if parameter.is_inference() else parameter._version

@@ -18,17 +18,24 @@ from flexidepth.modeling import FlexiDepthForCausalLM
 class ReferenceEngine:
     """Works on every device and for every model that loads.
 
-    routes: "learned", "all", "none", or a route tape [S, R] bool with one row a position, prompt first.
+    routes: "learned", "all", "none", or a route tape [S, R] bool with one row a position, prompt first. about: why
+    this engine.
     """
 
     name = "reference"
 
     def __init__(
-        self, model: FlexiDepthForCausalLM, *, routes: str | Tensor = "learned", threshold: float | None = None
+        self,
+        model: FlexiDepthForCausalLM,
+        *,
+        routes: str | Tensor = "learned",
+        threshold: float | None = None,
+        about: str = "as asked",
     ) -> None:
         self.model = model
         self.routes = routes
         self.threshold = threshold
+        self.about = about
 
     # On the methods and not around a loop: a page may run consecutive steps on different threads.
     @torch.inference_mode()

@@ -1,0 +1,182 @@
+"""A model's weights as step.cpp reads them: in 16 bits where that loses nothing, or in 8; routers folded.
+
+Knows the module names of the transformers model; knows no compiler and no tokens.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flexidepth.engines.cpu import binding
+from flexidepth.errors import CheckpointError, EngineError
+from flexidepth.layer import FlexiDepthDecoderLayer
+from flexidepth.modeling import FlexiDepthForCausalLM
+
+PRECISIONS = ("exact", "int8")
+KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}  # the numbers that step.cpp knows them by
+# Kinds of rotary embedding whose frequencies do not depend on the sequence.
+_ALIGNED = 64  # bytes
+_FIXED_ROPE = ("default", "linear", "llama3", "yarn")
+
+
+@dataclass
+class PackedWeights:
+    """Structures full of pointers, and the memory that those point into."""
+
+    shape: binding.Shape
+    layers: ctypes.Array[binding.Layer]
+    embedding: binding.Matrix
+    head: binding.Matrix
+    norm: int
+    frequencies: int
+    bytes: int  # of all matrices
+    kept: Tensor = field(repr=False)
+
+
+class _Packer:
+    """Copies tensors into one stretch of memory. room: bytes that are surely enough; what is not written takes none."""
+
+    def __init__(self, precision: str, room: int) -> None:
+        self.precision = precision
+        self.bytes = 0
+        self._memory = mmap.mmap(-1, room, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if hasattr(mmap, "MADV_HUGEPAGE"):  # a fifth more bandwidth where weights are read once a token
+            with suppress(OSError):
+                self._memory.madvise(mmap.MADV_HUGEPAGE)
+        self.kept = torch.frombuffer(self._memory, dtype=torch.uint8)
+        self._end = 0
+
+    def vector(self, tensor: Tensor) -> int:
+        """The address of a float32 copy."""
+        return self._address(tensor.detach().to("cpu", torch.float32))
+
+    def matrix(self, weight: Tensor, bias: Tensor | None = None, *, whole: bool = False) -> binding.Matrix:
+        """[rows, columns]. whole: in float32 whatever the precision. Raises CheckpointError for weights that are not
+        finite.
+        """
+        rows, columns = weight.shape
+        full = weight.detach().to("cpu", torch.float32)
+        if not bool(torch.isfinite(full).all()):
+            raise CheckpointError(f"a weight of shape {[rows, columns]} is not finite: the checkpoint is broken")
+        scale = None
+        if whole:
+            packed = full
+        elif self.precision == "int8":
+            steps = full.abs().amax(1).clamp_min(1e-30) / 127  # [rows]
+            packed = (full / steps[:, None]).round().to(torch.int8)
+            scale = self.vector(steps)
+        else:
+            packed = full.to(torch.bfloat16)
+            if not torch.equal(packed.float(), full):
+                packed = full
+        self.bytes += packed.numel() * packed.element_size()
+        return binding.Matrix(
+            self._address(packed),
+            scale,
+            None if bias is None else self.vector(bias),
+            rows,
+            columns,
+            KINDS[packed.dtype],
+        )
+
+    def linear(self, module: nn.Linear) -> binding.Matrix:
+        return self.matrix(module.weight, module.bias)
+
+    def _address(self, tensor: Tensor) -> int:
+        size = tensor.numel() * tensor.element_size()
+        place = self.kept[self._end : self._end + size]
+        place.copy_(tensor.reshape(-1).view(torch.uint8))
+        self._end += -(-size // _ALIGNED) * _ALIGNED
+        return place.data_ptr()
+
+
+def pack(model: FlexiDepthForCausalLM, precision: str) -> PackedWeights:
+    """precision: "exact" keeps every weight as it is, in half the bytes where it fits bfloat16; "int8" rounds the rows
+    of all matrices but the routers to 8 bits. Raises EngineError for a model that step.cpp does not compute,
+    CheckpointError for one with weights that are not finite.
+    """
+    config = model.config
+    _refuse(config)
+    packer = _Packer(precision, _room(model))
+    stack = model.model
+    layers = (binding.Layer * config.num_hidden_layers)()
+    place = 0
+    for packed, module in zip(layers, stack.layers, strict=True):
+        attention, mlp = module.self_attn, module.mlp
+        packed.input_norm = packer.vector(module.input_layernorm.weight)
+        packed.post_norm = packer.vector(module.post_attention_layernorm.weight)
+        for name in ("q", "k", "v", "o"):
+            setattr(packed, name, packer.linear(getattr(attention, f"{name}_proj")))
+        for name in ("gate", "up", "down"):
+            setattr(packed, name, packer.linear(getattr(mlp, f"{name}_proj")))
+        packed.place = -1
+        if isinstance(module, FlexiDepthDecoderLayer):
+            packed.place = place
+            place += 1
+            router, adapter = module.router, module.router_proj
+            packed.router_in = packer.matrix(router.router_enc.weight, whole=True)
+            packed.router_norm = packer.vector(router.router_norm.weight)
+            # Nothing stands between the router's last two matrices, so they are one vector.
+            folded = router.router_head.weight.double() @ router.router_dec.weight.double()
+            packed.router_out = packer.vector(folded.squeeze(0))
+            packed.adapter_gate = packer.linear(adapter.gate_proj)
+            packed.adapter_up = packer.linear(adapter.down_proj)  # the released names; see router.py
+            packed.adapter_down = packer.linear(adapter.up_proj)
+    embedding = packer.matrix(stack.embed_tokens.weight)
+    tied = model.lm_head.weight.data_ptr() == stack.embed_tokens.weight.data_ptr()
+    head = embedding if tied else packer.linear(model.lm_head)
+    rope: Any = stack.rotary_emb
+    return PackedWeights(
+        shape=_shape(model),
+        layers=layers,
+        embedding=embedding,
+        head=head,
+        norm=packer.vector(stack.norm.weight),
+        frequencies=packer.vector(rope.inv_freq),
+        bytes=packer.bytes,
+        kept=packer.kept,
+    )
+
+
+def _room(model: FlexiDepthForCausalLM) -> int:
+    """Every parameter as float32 with a scale, each on a boundary."""
+    return sum(4 * (p.numel() + p.shape[0]) + 4 * _ALIGNED for p in model.parameters()) + 4096 * 1024
+
+
+def _refuse(config: Any) -> None:
+    """Raises EngineError for what step.cpp does not compute."""
+    rope_type = (config.rope_parameters or {}).get("rope_type", "default")
+    if rope_type not in _FIXED_ROPE:
+        raise EngineError(f"the cpu engine has no rotary embedding of type {rope_type!r}")
+    if config.hidden_act != "silu":
+        raise EngineError(f"the cpu engine has no activation {config.hidden_act!r}")
+
+
+def _shape(model: FlexiDepthForCausalLM) -> binding.Shape:
+    config = model.config
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    rope: Any = model.model.rotary_emb
+    return binding.Shape(
+        layers=config.num_hidden_layers,
+        routed=config.num_routed,
+        hidden=config.hidden_size,
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads,
+        head_dim=head_dim,
+        ffn=config.intermediate_size,
+        vocab=config.vocab_size,
+        router_width=config.router_width,
+        adapter_width=config.adapter_width,
+        positions=config.max_position_embeddings,
+        tanh_first=config.router_order == "tanh-norm",
+        scaled=config.gate_scaling == "scaled",
+        eps=config.rms_norm_eps,
+        rope_scale=rope.attention_scaling,
+    )
