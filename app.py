@@ -248,9 +248,11 @@ def main(arguments: list[str] | None = None) -> int:
         from transformers.utils import logging
 
         from flexidepth.checkpoint import load
+        from flexidepth.engines import make_ready
 
         logging.disable_progress_bar()
         model, tokenizer = load(given.model, progress=lambda line: print(line, flush=True))
+        print(f"Engine: {make_ready('auto', model)}", flush=True)
         demo = build_demo(model, tokenizer, given.model)
         _, url, _ = demo.launch(
             server_name=given.host, server_port=port, prevent_thread_lock=True, **launch_settings()

@@ -95,7 +95,9 @@ def _add_generate(commands: Any) -> None:
         "--threshold", type=float, metavar="X", help="a gate above it runs its layer (the checkpoint's)"
     )
     command.add_argument("--routes", choices=("learned", "all", "none"), default="learned", help="%(default)s")
-    command.add_argument("--engine", default="auto", metavar="E", help="%(default)s")
+    command.add_argument(
+        "--engine", default="auto", metavar="E", help="auto, cpu, cpu-int8 (8-bit weights) or reference (%(default)s)"
+    )
     command.add_argument("--raw", action="store_true", help="give the prompt as it is, without the chat template")
     command.add_argument("--json", action="store_true", help="one JSON object a token, then a summary")
     command.set_defaults(command=_generate)
@@ -104,9 +106,11 @@ def _add_generate(commands: Any) -> None:
 def _generate(options: argparse.Namespace) -> None:
     prompt = _prompt(options.prompt)
     model, tokenizer = _load(options)
+    from flexidepth.engines import make_ready
     from flexidepth.generation import start
     from flexidepth.trace import step_line, summarize, summary_line
 
+    engine = make_ready(options.engine, model)
     header, steps = start(
         model,
         tokenizer,
@@ -131,7 +135,7 @@ def _generate(options: argparse.Namespace) -> None:
     rate = summary["tokens_per_second"]
     print(
         f"\n{summary['tokens']} tokens, {summary['mean_layers_used']:.2f} of {summary['num_layers']} layers a token, "
-        f"{f'{rate:.1f} tokens/s, ' if rate else ''}stopped by {summary['stop']}",
+        f"{f'{rate:.1f} tokens/s, ' if rate else ''}stopped by {summary['stop']}; engine {engine}",
         file=sys.stderr,
     )
 

@@ -25,7 +25,7 @@ from flexidepth.sampling import Sampling
 from flexidepth.text_stream import TextStream
 from flexidepth.trace import TokenStep, Trace, TraceHeader
 
-Routes = str | Tensor | Sequence[Sequence[bool]]
+Routes = str | Tensor | Sequence[bool] | Sequence[Sequence[bool]]
 
 
 def stream(
@@ -46,7 +46,7 @@ def stream(
     """Generated tokens, one at a time; closing the iterator stops the work.
 
     chat: wrap the prompt in the tokenizer's chat template. threshold: overrides the checkpoint's for this run. routes:
-    "learned", "all", "none" or a route tape (see `route_tape`). include_prompt: yield the prompt's tokens first.
+    "learned", "all", "none", a mask [R] for every token alike, or a route tape (see `route_tape`). include_prompt: yield the prompt's tokens first.
     Raises UsageError, before any work, for a request that cannot be carried out.
     """
     _, steps = start(
@@ -218,6 +218,8 @@ def _checked_routes(routes: Routes, model: FlexiDepthForCausalLM) -> str | Tenso
         return routes
     tape = torch.as_tensor(routes)  # [S, R]
     routed = model.config.num_routed
+    if tape.dim() == 1:  # a static mask [R]: the same layers for every token
+        tape = tape.expand(model.config.max_position_embeddings, -1)
     if tape.dtype != torch.bool or tape.dim() != 2 or tape.shape[1] != routed:
         raise UsageError(f"a route tape needs {routed} true or false flags a position, not {list(tape.shape)}")
     return tape

@@ -122,7 +122,7 @@ def test_the_context_limit_ends_a_run(model, tokenizer):
 def test_closing_the_iterator_stops_the_work(model, tokenizer):
     passes = []
     model.register_forward_hook(lambda *_: passes.append(1))
-    steps = flexidepth.stream(model, tokenizer, "hello", max_new_tokens=200)
+    steps = flexidepth.stream(model, tokenizer, "hello", max_new_tokens=200, engine="reference")
     next(steps)
     next(steps)
     steps.close()
@@ -171,8 +171,32 @@ def test_requests_that_cannot_be_carried_out_are_refused_before_any_work(model, 
 
 
 def test_header_names_the_run(model, tokenizer):
-    trace = flexidepth.generate(model, tokenizer, "hello", max_new_tokens=2, threshold=0.25, seed=4)
+    trace = flexidepth.generate(
+        model, tokenizer, "hello", max_new_tokens=2, threshold=0.25, seed=4, engine="reference"
+    )
     header = trace.header
     assert (header.threshold, header.seed, header.prompt, header.engine) == (0.25, 4, "hello", "reference")
     assert header.routed_layers == (2, 3)
     assert trace.summary()["tokens"] == 2
+
+
+def test_a_mask_runs_the_same_layers_for_every_token(model, tokenizer):
+    for engine in ("cpu", "reference"):
+        steps = run(model, tokenizer, routes=[True, False], include_prompt=True, engine=engine)
+        assert {step.executed for step in steps} == {(True, False)}
+    with pytest.raises(UsageError, match="2 true or false flags"):
+        run(model, tokenizer, routes=[True, False, True])
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.8, "top_p": 0.9, "seed": 3}, {"routes": "none"}])
+def test_every_engine_yields_the_same_steps(model, tokenizer, settings):
+    found = [run(model, tokenizer, include_prompt=True, engine=name, **settings) for name in ("cpu", "reference")]
+    for one, other in zip(*found, strict=True):
+        assert (one.token_id, one.text, one.executed, one.stop) == (
+            other.token_id,
+            other.text,
+            other.executed,
+            other.stop,
+        )
+        assert one.gates == pytest.approx(other.gates, abs=1e-4)
+        assert (one.logprob or 0.0) == pytest.approx(other.logprob or 0.0, abs=1e-3)

@@ -59,6 +59,14 @@ def choose_engine(name: str, model: Any, *, routes: Any, threshold: float) -> En
     return ReferenceEngine(model, routes=routes, threshold=threshold, about=about)
 
 
+def make_ready(name: str, model: Any) -> str:
+    """Builds the engine called `name` ahead of the first run. Returns its name and what it is made of, in one line.
+    Raises as `choose_engine`.
+    """
+    engine = choose_engine(name, model, routes="learned", threshold=model.config.threshold)
+    return f"{engine.name} ({engine.about})"
+
+
 def _cpu(name: str, model: Any, routes: Any, threshold: float) -> Engine:
     from flexidepth.engines.cpu.engine import CpuEngine, CpuModel
 
