@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -94,12 +95,25 @@ class Answer:
 def distribution(
     tokenizer: PreTrainedTokenizerBase, logits: Tensor, token_id: int
 ) -> tuple[float, float, tuple[Candidate, ...]]:
-    """Log-probability of the token, entropy (both in nats) and the likeliest tokens. logits: [V]"""
-    logprobs = torch.log_softmax(logits, dim=-1)
-    entropy = float(-(logprobs.exp() * logprobs.clamp_min(-1e4)).sum())
-    values, ids = logprobs.topk(min(_TOP, len(logprobs)))
+    """Log-probability of the token, entropy (both in nats) and the likeliest tokens. logits: [V]
+
+    In NumPy and on one thread: torch would share out so many numbers, and its second thread then spins for
+    milliseconds on the core that the next pass needs.
+    """
+    values = logits.cpu().numpy()
+    shifted = values - values.max()
+    weights = np.exp(shifted)
+    total = weights.sum(dtype=np.float64)
+    # -inf marks a token that cannot come; it adds nothing to the entropy.
+    entropy = np.log(total) - np.dot(weights, np.maximum(shifted, -1e4)) / total
+    likeliest = np.argpartition(-values, min(_TOP, len(values)) - 1)[:_TOP]
+    likeliest = likeliest[np.lexsort((likeliest, -values[likeliest]))]
     top = tuple(
-        Candidate(int(i), str(tokenizer.decode([int(i)], clean_up_tokenization_spaces=False)), float(value))
-        for i, value in zip(ids, values, strict=True)
+        Candidate(
+            int(i),
+            str(tokenizer.decode([int(i)], clean_up_tokenization_spaces=False)),
+            float(shifted[i] - np.log(total)),
+        )
+        for i in likeliest
     )
-    return float(logprobs[token_id]), entropy, top
+    return float(shifted[token_id] - np.log(total)), float(entropy), top

@@ -46,8 +46,9 @@ def stream(
     """Generated tokens, one at a time; closing the iterator stops the work.
 
     chat: wrap the prompt in the tokenizer's chat template. threshold: overrides the checkpoint's for this run. routes:
-    "learned", "all", "none", a mask [R] for every token alike, or a route tape (see `route_tape`). include_prompt: yield the prompt's tokens first.
-    Raises UsageError, before any work, for a request that cannot be carried out.
+    "learned", "all", "none", a mask [R] for every token alike, or a route tape (see `route_tape`). include_prompt:
+    yield the prompt's tokens first. Raises UsageError, before any work, for a request that cannot be
+    carried out.
     """
     _, steps = start(
         model,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,11 +49,19 @@ class Sampler:
     def __call__(self, logits: Tensor) -> int:
         """[V] -> token id"""
         if self.temperature == 0.0:
-            return int(logits.argmax())
-        probabilities = torch.softmax(logits / max(self.temperature, _COLDEST), dim=-1)
+            return int(logits.argmax()) if logits.is_cuda else int(logits.numpy().argmax())
+        probabilities = _softmax(logits / max(self.temperature, _COLDEST))
         if self.top_p < 1.0:
             probabilities = nucleus(probabilities, self.top_p)
         return int(torch.multinomial(probabilities, 1, generator=self.generator))
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """[V] -> [V]; on a CPU in NumPy, on one thread, for the reason given in answer.distribution."""
+    if logits.is_cuda:
+        return torch.softmax(logits, dim=-1)
+    weights = np.exp(logits.numpy() - logits.numpy().max())
+    return torch.from_numpy(weights / weights.sum())
 
 
 def nucleus(probabilities: Tensor, top_p: float) -> Tensor:

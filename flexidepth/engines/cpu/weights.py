@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,7 +42,7 @@ class PackedWeights:
 
 
 class _Packer:
-    """Copies tensors into one stretch of memory. room: bytes that are surely enough; what is not written takes none."""
+    """Copies tensors into one stretch of memory. room: bytes that are surely enough; unwritten ones cost nothing."""
 
     def __init__(self, precision: str, room: int) -> None:
         self.precision = precision
@@ -180,3 +181,26 @@ def _shape(model: FlexiDepthForCausalLM) -> binding.Shape:
         eps=config.rms_norm_eps,
         rope_scale=rope.attention_scaling,
     )
+
+
+def read_bytes(packed: PackedWeights, shares: Sequence[float] | None, positions: float) -> float:
+    """Bytes that one token reads: weights, and keys and values of `positions` earlier tokens. shares: of the tokens
+    that run each routed layer; None for the base model, without routers and adapters.
+    """
+    shape = packed.shape
+    cache = 2 * 4 * shape.kv_heads * shape.head_dim * positions
+    total = float(_size(packed.head))
+    for layer in packed.layers:
+        always = _size(layer.k) + _size(layer.v)
+        run = sum(_size(getattr(layer, name)) for name in ("q", "o", "gate", "up", "down")) + cache
+        if layer.place < 0 or shares is None:
+            total += always + run
+            continue
+        skip = sum(_size(getattr(layer, name)) for name in ("adapter_gate", "adapter_up", "adapter_down"))
+        share = shares[layer.place]
+        total += always + _size(layer.router_in) + share * run + (1 - share) * skip
+    return total
+
+
+def _size(matrix: binding.Matrix) -> int:
+    return matrix.rows * matrix.columns * {0: 4, 1: 2, 2: 1}[matrix.kind]
