@@ -5,6 +5,7 @@ Each answers a prompt greedily with a fixed number of tokens and says how long e
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ class TransformersContender(_Foreign):
 
     def __init__(self, model: FlexiDepthForCausalLM, *, static: bool = False) -> None:
         self.name = "transformers static" if static else "transformers dynamic"
-        self.base: Any = torch.nn.Module.to(plain_llama(model), torch.bfloat16)
+        self.base: Any = plain_llama(model, torch.bfloat16)
         self.weight_bytes = _bytes(self.base)
         self.settings: dict[str, Any] = {"cache_implementation": "static"} if static else {}
 
@@ -157,15 +158,16 @@ class LlamaCppContender(_Foreign):
         return Timed(first, steps)
 
 
-def plain_llama(model: FlexiDepthForCausalLM) -> LlamaForCausalLM:
-    """The base model as transformers' own class; shares its weights with `model`."""
+def plain_llama(model: FlexiDepthForCausalLM, dtype: torch.dtype) -> LlamaForCausalLM:
+    """The base model as transformers' own class, with the weights of `model`."""
     known = LlamaConfig().to_dict().keys() - {"model_type", "architectures", "transformers_version"}
     config = LlamaConfig(**{key: value for key, value in model.config.to_dict().items() if key in known})
     with torch.device("meta"):
         base = LlamaForCausalLM(config)
     weights = {key: value for key, value in model.state_dict().items() if ".router" not in key}
     base.load_state_dict(weights, assign=True)
-    base.model.rotary_emb = model.model.rotary_emb  # its frequencies are not among the weights
+    torch.nn.Module.to(base, dtype)
+    base.model.rotary_emb = copy.deepcopy(model.model.rotary_emb)  # not among the weights, and float32 in every type
     base.generation_config.eos_token_id = None
     base.generation_config.pad_token_id = 0
     return base.eval()

@@ -118,7 +118,11 @@ def test_the_plain_model_is_the_base():
     model = build_model()
     ids = torch.arange(20)[None]
     with torch.inference_mode():
-        torch.testing.assert_close(plain_llama(model)(ids).logits, model(ids, routes="all").logits)
+        expected = model(ids, routes="all").logits
+        torch.testing.assert_close(plain_llama(model, torch.float32)(ids).logits, expected)
+        short = plain_llama(model, torch.bfloat16)(ids).logits.float()
+        assert 0 < (short - expected).abs().max() < 0.3
+        assert torch.equal(model(ids, routes="all").logits, expected), "the model itself is as it was"
     assert EngineContender("cpu vanilla", model, "cpu", "vanilla").run(list(range(9)), 8).ran is None
 
 
