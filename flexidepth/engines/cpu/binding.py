@@ -21,7 +21,7 @@ from flexidepth.errors import EngineError
 
 SOURCES = (Path(__file__).with_name("step.cpp"), Path(__file__).with_name("kernels.inl"))
 COMPILERS = ("c++", "g++", "clang++")
-FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread", "-fvisibility=hidden", "-Wno-psabi")
+FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread", "-fvisibility=hidden", "-ffp-contract=off", "-Wno-psabi")
 LEVELS = ("plain", "AVX2", "AVX-512")  # by the number that step.cpp knows them by
 
 FLOATS, BYTES, INTS = POINTER(c_float), POINTER(c_uint8), POINTER(c_int32)

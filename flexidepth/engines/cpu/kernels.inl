@@ -12,6 +12,7 @@ constexpr int LANES = 8, TOGETHER = 2;
 constexpr int LANES = 4, TOGETHER = 2;
 #endif
 constexpr int CHAINS = 4;
+constexpr int64_t TILE = 16;  // rows
 constexpr int64_t AHEAD = 3072;  // bytes; the processor alone fetches too little where weights are narrow
 
 typedef float Lanes __attribute__((vector_size(LANES * 4)));
@@ -48,6 +49,17 @@ inline Lanes load(const int8_t* at) {
   return __builtin_convertvector(__builtin_convertvector(*reinterpret_cast<const ByteLanes*>(at), IntLanes), Lanes);
 }
 #endif
+// a * b + c, rounded once where the processor can. Written out, as a compiler free to choose would choose differently
+// in copies of one loop, and their last bits would differ.
+inline Lanes madd(Lanes a, Lanes b, Lanes c) {
+#if LEVEL == 2
+  return (Lanes)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif LEVEL == 1
+  return (Lanes)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+  return a * b + c;
+#endif
+}
 inline void store(float* at, Lanes value) { *reinterpret_cast<LooseLanes*>(at) = value; }
 inline Lanes all(float value) { return Lanes{} + value; }
 
@@ -82,21 +94,21 @@ inline void dot(const Weight* row, const float* const* x, int64_t size, float* o
   Lanes chain[N][CHAINS] = {};
   int64_t i = 0;
   for (; i + CHAINS * LANES <= size; i += CHAINS * LANES) {
-    if (N == 1) {
-      for (size_t line = 0; line < CHAINS * LANES * sizeof(Weight); line += 64)
-        __builtin_prefetch(reinterpret_cast<const char*>(row + i) + AHEAD + line);
-    }
+    for (size_t line = 0; line < CHAINS * LANES * sizeof(Weight); line += 64)
+      __builtin_prefetch(reinterpret_cast<const char*>(row + i) + AHEAD + line);
 #pragma GCC unroll 4
     for (int c = 0; c < CHAINS; c++) {
       Lanes weights = load(row + i + c * LANES);
 #pragma GCC unroll 4
-      for (int n = 0; n < N; n++) chain[n][c] += weights * load(x[n] + i + c * LANES);
+      for (int n = 0; n < N; n++) chain[n][c] = madd(weights, load(x[n] + i + c * LANES), chain[n][c]);
     }
   }
   for (; i + LANES <= size; i += LANES) {
     Lanes weights = load(row + i);
-    for (int n = 0; n < N; n++) chain[n][0] += weights * load(x[n] + i);
+#pragma GCC unroll 4
+    for (int n = 0; n < N; n++) chain[n][0] = madd(weights, load(x[n] + i), chain[n][0]);
   }
+#pragma GCC unroll 4
   for (int n = 0; n < N; n++) {
     float rest = 0;
     for (int64_t j = i; j < size; j++) rest += number(row[j]) * x[n][j];
@@ -104,24 +116,30 @@ inline void dot(const Weight* row, const float* const* x, int64_t size, float* o
   }
 }
 
+// One row against the N vectors from t on.
+template <int N, typename Weight>
+inline void row_of(const Matrix& m, int64_t row, const float* const* x, float* const* y, int64_t t,
+                   const float* factor, bool add) {
+  float dots[N];
+  dot<N>(static_cast<const Weight*>(m.data) + row * m.columns, x + t, m.columns, dots);
+  for (int n = 0; n < N; n++) {
+    float value = dots[n] * (m.scale ? m.scale[row] : 1.0f) + (m.bias ? m.bias[row] : 0.0f);
+    if (factor) value *= factor[t + n];
+    y[t + n][row] = add ? y[t + n][row] + value : value;
+  }
+}
+
+// A few rows at a time for all vectors: the rows and the vectors of the moment stay in the nearest caches.
 template <typename Weight>
 void rows_of(const Matrix& m, int64_t first, int64_t last, const float* const* x, float* const* y, int64_t count,
              const float* factor, bool add) {
-  const Weight* data = static_cast<const Weight*>(m.data);
-  for (int64_t row = first; row < last; row++) {
-    const float scale = m.scale ? m.scale[row] : 1.0f;
-    const float bias = m.bias ? m.bias[row] : 0.0f;
-    for (int64_t t = 0; t < count;) {
-      float dots[TOGETHER];
-      const int64_t here = count - t >= TOGETHER ? TOGETHER : 1;
-      if (here == TOGETHER) dot<TOGETHER>(data + row * m.columns, x + t, m.columns, dots);
-      else dot<1>(data + row * m.columns, x + t, m.columns, dots);
-      for (int64_t i = 0; i < here; i++, t++) {
-        float value = dots[i] * scale + bias;
-        if (factor) value *= factor[t];
-        y[t][row] = add ? y[t][row] + value : value;
-      }
-    }
+  for (int64_t from = first; from < last; from += TILE) {
+    const int64_t to = from + TILE < last ? from + TILE : last;
+    int64_t t = 0;
+    for (; t + TOGETHER <= count; t += TOGETHER)
+      for (int64_t row = from; row < to; row++) row_of<TOGETHER, Weight>(m, row, x, y, t, factor, add);
+    for (; t < count; t++)
+      for (int64_t row = from; row < to; row++) row_of<1, Weight>(m, row, x, y, t, factor, add);
   }
 }
 
@@ -141,15 +159,12 @@ inline Lanes exponential(Lanes x) {
   Lanes scaled = x * 1.44269504088896341f;
   IntLanes n = __builtin_convertvector(scaled + (scaled < all(0.0f) ? all(-0.5f) : all(0.5f)), IntLanes);
   Lanes whole = __builtin_convertvector(n, Lanes);
-  Lanes r = x - whole * 0.693359375f;
-  r = r + whole * 2.12194440e-4f;
+  Lanes r = madd(whole, all(-0.693359375f), x);  // ln 2 in two parts
+  r = madd(whole, all(2.12194440e-4f), r);
   Lanes p = all(1.9875691500e-4f);
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
+  for (float next : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
+    p = madd(p, r, all(next));
+  p = madd(p, r * r, r + 1.0f);
   return p * (Lanes)((n + 127) << 23);
 }
 
@@ -199,10 +214,10 @@ void attend(const float* query, const float* keys, const float* values, int64_t 
     Lanes mixed[2] = {};
     int64_t p = 0;
     for (; p + 2 <= positions; p += 2) {
-      mixed[0] += scores[p] * load(values + p * size + i);
-      mixed[1] += scores[p + 1] * load(values + (p + 1) * size + i);
+      mixed[0] = madd(all(scores[p]), load(values + p * size + i), mixed[0]);
+      mixed[1] = madd(all(scores[p + 1]), load(values + (p + 1) * size + i), mixed[1]);
     }
-    if (p < positions) mixed[0] += scores[p] * load(values + p * size + i);
+    if (p < positions) mixed[0] = madd(all(scores[p]), load(values + p * size + i), mixed[0]);
     store(out + i, (mixed[0] + mixed[1]) * inverse);
   }
   for (; i < size; i++) {
