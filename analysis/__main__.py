@@ -59,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     curve.add_argument("--text", type=Path, metavar="FILE", help="what to score them on (our conversations)")
     curve.add_argument("--out", type=Path, required=True, metavar="DIR")
     curve.set_defaults(command=_curve)
+    latency = commands.add_parser("latency", help="a token's time against the layers it ran: chart of a benchmark")
+    latency.add_argument(
+        "bench", type=Path, metavar="BENCH.json", help="what python -m flexidepth bench --json printed"
+    )
+    latency.add_argument("--out", type=Path, required=True, metavar="FILE.svg")
+    latency.set_defaults(command=_latency)
 
     card = commands.add_parser(
         "card", help="README.md and charts of a checkpoint, from its training record, scores and results"
@@ -124,6 +130,17 @@ def _results(options: argparse.Namespace) -> None:
     with _Bar() as bar:
         path = make_results(model, tokenizer, options.out, n=options.n, report=bar)
     sys.stdout.write(f"{results_text(path)}\n{path}\n")
+
+
+def _latency(options: argparse.Namespace) -> None:
+    from analysis.latency import latency_svg, read_bench
+
+    drawn = latency_svg(read_bench(options.bench))
+    try:
+        options.out.write_text(drawn, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{options.out} cannot be written ({error.strerror}): choose another --out") from None
+    sys.stdout.write(f"{options.out}\n")
 
 
 def _curve(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -19,9 +20,16 @@ _COPY_BYTES = 128 * 1024 * 1024
 
 
 @dataclass(frozen=True)
+class Depth:
+    tokens: int
+    ms_p50: float
+
+
+@dataclass(frozen=True)
 class Row:
     """One contender at one context. over_*: tokens a second over those of that row. byte_ideal: bytes that its own
     vanilla reads a token over bytes that it reads; share_of_ideal: over_vanilla / byte_ideal. memory_mb: weights.
+    by_depth: by the number of layers that a token ran, as text.
     """
 
     name: str
@@ -39,6 +47,7 @@ class Row:
     over_transformers: float | None = None
     byte_ideal: float | None = None
     share_of_ideal: float | None = None
+    by_depth: dict[str, Depth] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,9 +110,8 @@ def _row(
 ) -> Row:
     steps = sorted(1000 * seconds for run in runs for seconds in run.steps)
     p50 = statistics.median(steps)
-    counted = [run.ran for run in runs if run.ran is not None]
-    passes = sum(len(run.steps) for run in runs)
-    shares = [sum(column) / passes for column in zip(*counted, strict=True)] if counted else None
+    executed = [flags for run in runs for flags in run.executed or ()]
+    shares = [sum(column) / len(executed) for column in zip(*executed, strict=True)] if executed else None
     positions = context + tokens / 2
     read = contender.bytes_read(shares, positions)
     vanilla = contender.bytes_read(None, positions)
@@ -124,7 +132,16 @@ def _row(
         gigabytes_per_second=speed,
         share_of_copy=None if speed is None else speed / copy,
         byte_ideal=None if read is None or vanilla is None else vanilla / read,
+        by_depth=_by_depth(runs, num_layers - num_routed),
     )
+
+
+def _by_depth(runs: Sequence[Timed], always_on: int) -> dict[str, Depth]:
+    found: defaultdict[int, list[float]] = defaultdict(list)
+    for run in runs:
+        for seconds, flags in zip(run.steps, run.executed or (), strict=run.executed is not None):
+            found[always_on + sum(flags)].append(1000 * seconds)
+    return {str(layers): Depth(len(found[layers]), statistics.median(found[layers])) for layers in sorted(found)}
 
 
 def _shows_nothing(row: Row, num_layers: int) -> bool:

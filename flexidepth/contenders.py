@@ -25,13 +25,13 @@ from flexidepth.modeling import FlexiDepthForCausalLM
 
 @dataclass(frozen=True)
 class Timed:
-    """One answer. first: seconds from the prompt to its first token; steps: seconds of each later token; ran: how
-    often each routed layer ran in those, or None where nothing is routed.
+    """One answer. first: seconds from the prompt to its first token; steps: seconds of each later token; executed:
+    which routed layers ran for each of those, or None where nothing is routed.
     """
 
     first: float
     steps: list[float]
-    ran: list[int] | None = None
+    executed: list[list[bool]] | None = None
 
 
 class Contender(Protocol):
@@ -73,8 +73,8 @@ class EngineContender:
             output = self.engine.step(state, token)
             token = int(output.logits[-1].numpy().argmax())
             steps.append(time.perf_counter() - started)
-            executed.append(output.executed[-1])
-        return Timed(first, steps, torch.stack(executed).sum(0).tolist() if self.routed else None)
+            executed.append(output.executed[-1].tolist())
+        return Timed(first, steps, executed if self.routed else None)
 
     def bytes_read(self, shares: Sequence[float] | None, positions: float) -> float | None:
         if not isinstance(self.engine, CpuEngine):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flexidepth import checkpoint
-from flexidepth.bench import Row, measure, table
+from flexidepth.bench import Depth, Row, measure, table
 from flexidepth.cli import main
 from flexidepth.contenders import EngineContender, Timed, plain_llama
 from flexidepth.engines.cpu.engine import CpuModel
@@ -24,14 +24,14 @@ class Known:
 
     name: str
     seconds: list[float]
-    ran: list[int] | None = None
+    executed: list[list[bool]] | None = None
     read: tuple[float, float] | None = None
     weight_bytes: int = 5_000_000
     calls: list[tuple[int, int]] = field(default_factory=list)
 
     def run(self, ids, tokens):
         self.calls.append((len(ids), tokens))
-        return Timed(1.0, self.seconds, self.ran)
+        return Timed(1.0, self.seconds, self.executed)
 
     def bytes_read(self, shares, positions):
         if self.read is None:
@@ -55,8 +55,9 @@ def measured(contenders, rounds=3):
 
 
 def test_rows_hold_medians_and_compare_with_their_own_vanilla_and_with_transformers():
+    flags = [[True, True], [True, True], [False, True], [False, True]]
     vanilla = Known("cpu vanilla", [0.010, 0.010, 0.010, 0.050], None, (8e6, 1e6))
-    learned = Known("cpu learned", [0.008, 0.008, 0.009, 0.008], [2, 4], (8e6, 1e6))
+    learned = Known("cpu learned", [0.008, 0.008, 0.009, 0.008], flags, (8e6, 1e6))
     theirs = Known("transformers dynamic", [0.04] * 4)
     result, reports = measured([vanilla, learned, theirs])
     assert reports == 3 * (3 + 1)
@@ -71,6 +72,8 @@ def test_rows_hold_medians_and_compare_with_their_own_vanilla_and_with_transform
     assert second.over_vanilla == pytest.approx(1.25)
     assert second.share_of_ideal == pytest.approx(1.25 / (8 / 7.5))
     assert second.over_transformers == pytest.approx(5)
+    assert second.by_depth == {"5": Depth(6, pytest.approx(8.5)), "6": Depth(6, pytest.approx(8))}
+    assert first.by_depth == {}
     assert first.gigabytes_per_second == pytest.approx(0.8)
     assert first.share_of_copy == pytest.approx(0.8 / result.copy_gb_s)
     assert (third.over_vanilla, third.byte_ideal, third.gigabytes_per_second) == (None, None, None)
@@ -80,7 +83,7 @@ def test_rows_hold_medians_and_compare_with_their_own_vanilla_and_with_transform
 
 
 def test_a_row_that_skips_nothing_is_refused():
-    idle = Known("cpu learned", [0.01] * 4, [4, 4], (8e6, 1e6))
+    idle = Known("cpu learned", [0.01] * 4, [[True, True]] * 4, (8e6, 1e6))
     result, _ = measured([Known("cpu vanilla", [0.01] * 4, None, (8e6, 1e6)), idle])
     assert [row.name for row in result.rows] == ["cpu vanilla"]
     assert result.refused == ["cpu learned at 10"]
@@ -123,7 +126,7 @@ def test_the_plain_model_is_the_base():
         short = plain_llama(model, torch.bfloat16)(ids).logits.float()
         assert 0 < (short - expected).abs().max() < 0.3
         assert torch.equal(model(ids, routes="all").logits, expected), "the model itself is as it was"
-    assert EngineContender("cpu vanilla", model, "cpu", "vanilla").run(list(range(9)), 8).ran is None
+    assert EngineContender("cpu vanilla", model, "cpu", "vanilla").run(list(range(9)), 8).executed is None
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +143,7 @@ def test_the_command_prints_one_object_with_every_row(tiny, capsys):
     captured = capsys.readouterr()
     result = json.loads(captured.out)
     rows = [Row(**row) for row in result["rows"]]
+    assert sum(each["tokens"] for each in rows[1].by_depth.values()) == 2 * 7
     refused = captured.err.count("left out")
     assert len(rows) + refused == 2 * (5 + 5 + 2 + 1)
     names = {row.name for row in rows}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -79,3 +80,18 @@ def test_python_runs(capsys):
         exec(compile(block, "README.md", "exec"), {})
     printed = capsys.readouterr().out
     assert " layers, p = " in printed
+
+
+def test_the_speed_table_is_the_benchmark_that_is_shipped():
+    result = json.loads((ROOT / "assets/benchmarks/cpu.json").read_text(encoding="utf-8"))
+    rows = {(row["name"], row["context"]): row for row in result["rows"]}
+    shown = [line.strip("| ").split(" | ") for line in TEXT.splitlines() if line.startswith(("| cpu", "| llama.cpp"))]
+    assert len(shown) == 10
+    for name, layers, speed, own, theirs, first, late_speed, late_first in shown:
+        row, late = rows[name, 128], rows[name, 1024]
+        assert layers == f"{row['mean_layers_used']:.2f}"
+        assert (speed, late_speed) == (f"{row['tokens_per_second']:.1f}", f"{late['tokens_per_second']:.1f}")
+        assert (first, late_first) == (f"{row['first_token_ms']:.0f} ms", f"{late['first_token_ms']:.0f} ms")
+        assert theirs == f"{row['over_transformers']:.2f}"
+        if own != "-":
+            assert own == f"{row['over_vanilla']:.2f} ({row['byte_ideal']:.2f})"
