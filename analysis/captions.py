@@ -12,12 +12,15 @@ from analysis.recorded import Recorded
 from flexidepth.trace import Trace, TraceHeader
 
 _DRAWN = {
-    "bowls": "Share of generated tokens that each routed layer processed, by task. Bands: 95 % bootstrap intervals "
-    "over inputs.",
+    "bowls": "Share of generated tokens that each routed layer processed, by task.",
     "depths": "Distribution of the number of layers that generated tokens used, by task.",
-    "along": "Mean number of layers used along the answer, by task. Bands: 95 % bootstrap intervals over inputs.",
-    "classes": "Mean number of layers used by kind of token, all tasks together (number of tokens in brackets). Bars: "
-    "95 % bootstrap intervals over answers.",
+    "along": "Mean number of layers used along the answer, by task.",
+    "classes": "Mean number of layers used by kind of token, all tasks together (number of tokens in brackets).",
+}
+_SURE = {  # said only where there is more than one input to draw anew
+    "bowls": "Bands: 95 % bootstrap intervals over inputs.",
+    "along": "Bands: 95 % bootstrap intervals over inputs.",
+    "classes": "Bars: 95 % bootstrap intervals over answers.",
 }
 _ONE_RUN = (
     "Gates of the routed layers for each token of one answer (map; a layer runs where its gate is above the "
@@ -38,8 +41,13 @@ def made_with(runs: Sequence[Recorded]) -> str:
 def figure_captions(runs: Sequence[Recorded]) -> dict[str, str]:
     """By the figure's file name without its suffix."""
     tokens = sum(len(run.trace.generated) for run in runs)
+    alone = max(run.prompt.number for run in runs) == 0
     setting = f"{made_with(runs)} ({len(runs)} answer{'s' * (len(runs) > 1)}, {tokens} tokens)."
-    return {name: f"{words} {setting}" for name, words in _DRAWN.items()}
+    return {name: f"{words}{_sure(name, alone)} {setting}" for name, words in _DRAWN.items()}
+
+
+def _sure(name: str, alone: bool) -> str:
+    return f" {_SURE[name]}" if name in _SURE and not alone else ""
 
 
 def run_caption(trace: Trace) -> str:

@@ -33,6 +33,8 @@ def test_every_figure_has_a_caption_with_its_numbers() -> None:
     assert set(captions) == {"bowls", "depths", "along", "classes"}
     for words in captions.values():
         assert words.endswith(f"{made_with(RUNS)} (6 answers, 12 tokens).")
+    assert "Bands: 95 %" in captions["bowls"]
+    assert "Bands" not in figure_captions([run for run in RUNS if run.prompt.number == 0])["bowls"]
     assert len({words.split(".")[0] for words in captions.values()}) == 4
 
 

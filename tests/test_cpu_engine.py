@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from flexidepth.engines import ENGINES, choose_engine
-from flexidepth.engines.cpu import binding
+from flexidepth.engines.cpu import binding, weights
 from flexidepth.engines.cpu.engine import CpuEngine, CpuModel
 from flexidepth.engines.reference import ReferenceEngine
 from flexidepth.errors import CheckpointError, EngineError, UsageError
@@ -161,6 +161,22 @@ def test_weights_that_fit_16_bits_are_kept_in_16_and_others_whole(make_model):
     found = fed(engine_of(short), ids, 20)
     expected = fed(ReferenceEngine(short, routes="learned", threshold=0.5), ids, 20)
     torch.testing.assert_close(found[0], expected[0], atol=1e-3, rtol=1e-4)
+
+
+def test_a_large_model_is_read_where_it_is(make_model, monkeypatch):
+    monkeypatch.setattr(weights, "_LARGE", 0)
+    short = make_model().to(torch.bfloat16)
+    whole = make_model().to(torch.bfloat16).float()
+    made = CpuModel(short, threads=1)
+    assert made.weights.layers[0].gate.data == short.model.layers[0].mlp.gate_proj.weight.data_ptr()
+    ids = random_ids(20)
+    found = fed(CpuEngine(made, threshold=0.5), ids, 13)
+    monkeypatch.undo()
+    assert all(map(torch.equal, found, fed(engine_of(whole), ids, 13)))
+    monkeypatch.setattr(weights, "_LARGE", 0)
+    with pytest.raises(EngineError, match="load it with dtype bfloat16"):
+        CpuModel(whole, threads=1)
+    assert CpuModel(whole, threads=1, precision="int8").weights.bytes < made.weights.bytes
 
 
 def test_eight_bits_round_every_row_to_a_half_step(make_model):

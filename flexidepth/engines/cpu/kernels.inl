@@ -188,43 +188,67 @@ void rms_norm(const float* x, const float* weight, float* y, int64_t size, float
   for (int64_t j = 0; j < size; j++) y[j] = weight[j] * (x[j] * inverse);
 }
 
-// One query head over keys and values [positions, size]. scores: room for `positions` rounded up to whole lanes.
-void attend(const float* query, const float* keys, const float* values, int64_t positions, int64_t size, float scale,
-            float* scores, float* out) {
-  float most = -INFINITY;
+// N query heads that share keys and values [positions, size]. scores: room for N times `room`, which is at least
+// `positions` rounded up to whole lanes.
+template <int N>
+inline void attend_some(const float* const* queries, const float* keys, const float* values, int64_t positions,
+                        int64_t size, float scale, float* scores, int64_t room, float* const* out) {
+  float most[N], inverse[N];
+  for (int n = 0; n < N; n++) most[n] = -INFINITY;
   for (int64_t p = 0; p < positions; p++) {
-    float score;
-    dot<1>(keys + p * size, &query, size, &score);
-    scores[p] = score * scale;
-    most = scores[p] > most ? scores[p] : most;
+    float dots[N];
+    dot<N>(keys + p * size, queries, size, dots);
+    for (int n = 0; n < N; n++) {
+      const float score = dots[n] * scale;
+      scores[n * room + p] = score;
+      most[n] = score > most[n] ? score : most[n];
+    }
   }
-  const int64_t padded = (positions + LANES - 1) / LANES * LANES;
-  for (int64_t p = positions; p < padded; p++) scores[p] = -INFINITY;
-  Lanes totals = {};
-  for (int64_t p = 0; p < padded; p += LANES) {
-    Lanes weight = exponential(load(scores + p) - most);
-    if (p + LANES > positions)
-      for (int64_t i = positions - p; i < LANES; i++) weight[i] = 0;
-    store(scores + p, weight);
-    totals += weight;
+  for (int n = 0; n < N; n++) {
+    float* own = scores + n * room;
+    const int64_t padded = (positions + LANES - 1) / LANES * LANES;
+    for (int64_t p = positions; p < padded; p++) own[p] = -INFINITY;
+    Lanes totals = {};
+    for (int64_t p = 0; p < padded; p += LANES) {
+      Lanes weight = exponential(load(own + p) - most[n]);
+      if (p + LANES > positions)
+        for (int64_t i = positions - p; i < LANES; i++) weight[i] = 0;
+      store(own + p, weight);
+      totals += weight;
+    }
+    inverse[n] = 1.0f / sum(totals);
   }
-  const float inverse = 1.0f / sum(totals);
   int64_t i = 0;
   for (; i + LANES <= size; i += LANES) {
-    Lanes mixed[2] = {};
+    Lanes mixed[N][2] = {};
     int64_t p = 0;
     for (; p + 2 <= positions; p += 2) {
-      mixed[0] = madd(all(scores[p]), load(values + p * size + i), mixed[0]);
-      mixed[1] = madd(all(scores[p + 1]), load(values + (p + 1) * size + i), mixed[1]);
+      const Lanes first = load(values + p * size + i), second = load(values + (p + 1) * size + i);
+#pragma GCC unroll 4
+      for (int n = 0; n < N; n++) {
+        mixed[n][0] = madd(all(scores[n * room + p]), first, mixed[n][0]);
+        mixed[n][1] = madd(all(scores[n * room + p + 1]), second, mixed[n][1]);
+      }
     }
-    if (p < positions) mixed[0] = madd(all(scores[p]), load(values + p * size + i), mixed[0]);
-    store(out + i, (mixed[0] + mixed[1]) * inverse);
+#pragma GCC unroll 4
+    for (int n = 0; n < N; n++) {
+      if (p < positions) mixed[n][0] = madd(all(scores[n * room + p]), load(values + p * size + i), mixed[n][0]);
+      store(out[n] + i, (mixed[n][0] + mixed[n][1]) * inverse[n]);
+    }
   }
-  for (; i < size; i++) {
-    float mixed = 0;
-    for (int64_t p = 0; p < positions; p++) mixed += scores[p] * values[p * size + i];
-    out[i] = mixed * inverse;
-  }
+  for (; i < size; i++)
+    for (int n = 0; n < N; n++) {
+      float mixed = 0;
+      for (int64_t p = 0; p < positions; p++) mixed += scores[n * room + p] * values[p * size + i];
+      out[n][i] = mixed * inverse[n];
+    }
+}
+
+// The same for one to four heads.
+void attend(const float* const* queries, int64_t count, const float* keys, const float* values, int64_t positions,
+            int64_t size, float scale, float* scores, int64_t room, float* const* out) {
+  constexpr decltype(&attend_some<1>) by_count[] = {attend_some<1>, attend_some<2>, attend_some<3>, attend_some<4>};
+  by_count[count - 1](queries, keys, values, positions, size, scale, scores, room, out);
 }
 
 const Kernels table = {multiply, swiglu, rms_norm, attend};

@@ -20,7 +20,7 @@
 #include <immintrin.h>
 #endif
 
-// --- what the caller passes; kept in step with binding.py --------------------------------------------------------------
+// --- what the caller passes; kept in step with binding.py ----------------------------------------------------------
 
 enum Kind : int64_t { FLOAT32 = 0, BFLOAT16 = 1, INT8 = 2 };
 
@@ -53,13 +53,14 @@ struct Routes {
   int64_t routers;   // 0: no router is computed either, and gates are 0
 };
 
-// --- kernels, once for each instruction set ----------------------------------------------------------------------------
+// --- kernels, once for each instruction set ------------------------------------------------------------------------
 
 struct Kernels {
   void (*multiply)(const Matrix&, int64_t, int64_t, const float* const*, float* const*, int64_t, const float*, bool);
   void (*swiglu)(float*, const float*, int64_t);
   void (*rms_norm)(const float*, const float*, float*, int64_t, float);
-  void (*attend)(const float*, const float*, const float*, int64_t, int64_t, float, float*, float*);
+  void (*attend)(const float* const*, int64_t, const float*, const float*, int64_t, int64_t, float, float*, int64_t,
+                 float* const*);
 };
 
 #define LEVEL 0
@@ -93,7 +94,7 @@ namespace avx2 {
 }
 #undef LEVEL
 #pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function)
 #define LEVEL 2
 namespace avx512 {
 #include "kernels.inl"
@@ -115,7 +116,8 @@ struct Aligned {
 };
 using Buffer = std::vector<float, Aligned<float>>;
 
-constexpr int64_t BLOCK = 16;  // tokens of a prompt that share one reading of the weights
+constexpr int64_t HEADS_TOGETHER = 4;  // that the attention kernel takes at most
+constexpr int64_t BLOCK = 32;  // tokens of a prompt that share one reading of the weights
 
 // 0 plain, 1 AVX2, 2 AVX-512
 int64_t best_level() {
@@ -143,7 +145,7 @@ inline void relax() {
 #endif
 }
 
-// --- threads: asleep between passes, awake within one ------------------------------------------------------------------
+// --- threads: asleep between passes, awake within one --------------------------------------------------------------
 
 class Team {
  public:
@@ -222,7 +224,7 @@ class Team {
   std::atomic<int> phase_{0};
 };
 
-// --- a model, a sequence, a pass ---------------------------------------------------------------------------------------
+// --- a model, a sequence, a pass -----------------------------------------------------------------------------------
 
 struct Model {
   Shape shape;
@@ -245,7 +247,12 @@ class Pass {
  public:
   // rows: tokens of the largest block.
   Pass(Model& model, Sequence& sequence, const Routes& routes, int64_t rows)
-      : model_(model), shape_(model.shape), kernels_(*model.kernels), sequence_(sequence), routes_(routes), rows_(rows) {
+      : model_(model),
+        shape_(model.shape),
+        kernels_(*model.kernels),
+        sequence_(sequence),
+        routes_(routes),
+        rows_(rows) {
     const Shape& s = shape_;
     hidden_.resize(rows * s.hidden);
     queries_.resize(rows * s.heads * s.head_dim);
@@ -259,7 +266,7 @@ class Pass {
     sines_.resize(rows * s.head_dim / 2);
     const int team = model.team->size();
     normed_.resize(team * rows * s.hidden);
-    scores_.resize(team * room_for_scores());
+    scores_.resize(team * HEADS_TOGETHER * room_for_scores());
   }
 
   // logits: room for `kept` rows, the last ones of these tokens.
@@ -306,7 +313,8 @@ class Pass {
     const float* x[BLOCK];
     float* y[BLOCK];
     for (int64_t t = 0; t < kept_; t++) {
-      kernels_.rms_norm(hidden_.data() + (count_ - kept_ + t) * s.hidden, model_.norm, own + t * s.hidden, s.hidden, s.eps);
+      const float* last = hidden_.data() + (count_ - kept_ + t) * s.hidden;
+      kernels_.rms_norm(last, model_.norm, own + t * s.hidden, s.hidden, s.eps);
       x[t] = own + t * s.hidden;
       y[t] = logits_ + t * s.vocab;
     }
@@ -381,7 +389,10 @@ class Pass {
       only(ran, runs, queries_, q_width);
       multiply(thread, layer.q, xs, y, runs);
       meet();
-      for (int64_t i = thread; i < runs * s.heads; i += team) attend(layer, thread, ran[i / s.heads], i % s.heads);
+      // Heads that share keys and values go together, unless that leaves a thread without work.
+      const int64_t group = runs * s.kv_heads >= 4 * team ? s.heads / s.kv_heads : 1, groups = s.heads / group;
+      for (int64_t i = thread; i < runs * groups; i += team)
+        attend(layer, thread, ran[i / groups], i % groups * group, group);
       meet();
       for (int64_t i = 0; i < runs; i++) {
         xs[i] = attended_.data() + ran[i] * q_width;
@@ -475,17 +486,29 @@ class Pass {
   void remember(const Layer& layer, int64_t t, int64_t kv_head) {
     const int64_t size = shape_.head_dim, at = (t * shape_.kv_heads + kv_head) * size;
     turn(keys_.data() + at, t);
-    std::memcpy(slot(sequence_.keys, layer, kv_head) + (start_ + t) * size, keys_.data() + at, size * sizeof(float));
-    std::memcpy(slot(sequence_.values, layer, kv_head) + (start_ + t) * size, values_.data() + at, size * sizeof(float));
+    const int64_t to = (start_ + t) * size, bytes = size * int64_t(sizeof(float));
+    std::memcpy(slot(sequence_.keys, layer, kv_head) + to, keys_.data() + at, bytes);
+    std::memcpy(slot(sequence_.values, layer, kv_head) + to, values_.data() + at, bytes);
   }
 
-  void attend(const Layer& layer, int thread, int64_t t, int64_t head) {
+  // `count` heads from `first` on, which share keys and values.
+  void attend(const Layer& layer, int thread, int64_t t, int64_t first, int64_t count) {
     const Shape& s = shape_;
-    const int64_t kv_head = head / (s.heads / s.kv_heads), at = (t * s.heads + head) * s.head_dim;
-    turn(queries_.data() + at, t);
-    kernels_.attend(queries_.data() + at, slot(sequence_.keys, layer, kv_head), slot(sequence_.values, layer, kv_head),
-                    start_ + t + 1, s.head_dim, 1.0f / std::sqrt(float(s.head_dim)),
-                    scores_.data() + thread * room_for_scores(), attended_.data() + at);
+    const int64_t kv_head = first / (s.heads / s.kv_heads), room = room_for_scores();
+    for (int64_t done = 0; done < count; done += HEADS_TOGETHER) {
+      const int64_t here = count - done < HEADS_TOGETHER ? count - done : HEADS_TOGETHER;
+      const float* queries[HEADS_TOGETHER];
+      float* out[HEADS_TOGETHER];
+      for (int64_t n = 0; n < here; n++) {
+        const int64_t at = (t * s.heads + first + done + n) * s.head_dim;
+        turn(queries_.data() + at, t);
+        queries[n] = queries_.data() + at;
+        out[n] = attended_.data() + at;
+      }
+      kernels_.attend(queries, here, slot(sequence_.keys, layer, kv_head), slot(sequence_.values, layer, kv_head),
+                      start_ + t + 1, s.head_dim, 1.0f / std::sqrt(float(s.head_dim)),
+                      scores_.data() + thread * HEADS_TOGETHER * room, room, out);
+    }
   }
 
   Model& model_;
@@ -505,7 +528,7 @@ class Pass {
 
 }  // namespace
 
-// --- the interface; kept in step with binding.py -----------------------------------------------------------------------
+// --- the interface; kept in step with binding.py -------------------------------------------------------------------
 
 #define EXPORTED __attribute__((visibility("default")))
 
@@ -564,8 +587,8 @@ EXPORTED void fdx_sequence_free(void* handle) {
 
 // Feeds `count` tokens. logits: [kept, vocab], gates: [count, routed], executed: [count, routed]. 0 when done, 1 for a
 // token that the model does not have or a sequence that is full, 2 without memory.
-EXPORTED int64_t fdx_feed(void* model_handle, void* sequence_handle, const int32_t* tokens, int64_t count, const Routes* routes,
-                 float* logits, int64_t kept, float* gates, uint8_t* executed) {
+EXPORTED int64_t fdx_feed(void* model_handle, void* sequence_handle, const int32_t* tokens, int64_t count,
+                          const Routes* routes, float* logits, int64_t kept, float* gates, uint8_t* executed) {
   Model& model = *static_cast<Model*>(model_handle);
   Sequence& sequence = *static_cast<Sequence*>(sequence_handle);
   const Shape& s = model.shape;

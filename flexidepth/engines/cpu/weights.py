@@ -24,6 +24,8 @@ PRECISIONS = ("exact", "int8")
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}  # the numbers that step.cpp knows them by
 # Kinds of rotary embedding whose frequencies do not depend on the sequence.
 _ALIGNED = 64  # bytes
+_STRETCH = 64 * 1024 * 1024  # bytes
+_LARGE = 2_000_000_000  # parameters, beyond which a second copy might not fit beside the model
 _FIXED_ROPE = ("default", "linear", "llama3", "yarn")
 
 
@@ -38,20 +40,18 @@ class PackedWeights:
     norm: int
     frequencies: int
     bytes: int  # of all matrices
-    kept: Tensor = field(repr=False)
+    kept: list[Tensor] = field(repr=False)
 
 
 class _Packer:
-    """Copies tensors into one stretch of memory. room: bytes that are surely enough; unwritten ones cost nothing."""
+    """Copies tensors into stretches of memory. in_place: matrices that need no change are read where they are."""
 
-    def __init__(self, precision: str, room: int) -> None:
+    def __init__(self, precision: str, *, in_place: bool) -> None:
         self.precision = precision
+        self.in_place = in_place
         self.bytes = 0
-        self._memory = mmap.mmap(-1, room, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        if hasattr(mmap, "MADV_HUGEPAGE"):  # a fifth more bandwidth where weights are read once a token
-            with suppress(OSError):
-                self._memory.madvise(mmap.MADV_HUGEPAGE)
-        self.kept = torch.frombuffer(self._memory, dtype=torch.uint8)
+        self.kept: list[Tensor] = []
+        self._stretch = torch.empty(0, dtype=torch.uint8)
         self._end = 0
 
     def vector(self, tensor: Tensor) -> int:
@@ -63,7 +63,8 @@ class _Packer:
         finite.
         """
         rows, columns = weight.shape
-        full = weight.detach().to("cpu", torch.float32)
+        weight = weight.detach()
+        full = weight.to("cpu", torch.float32)
         if not bool(torch.isfinite(full).all()):
             raise CheckpointError(f"a weight of shape {[rows, columns]} is not finite: the checkpoint is broken")
         scale = None
@@ -74,12 +75,17 @@ class _Packer:
             packed = (full / steps[:, None]).round().to(torch.int8)
             scale = self.vector(steps)
         else:
-            packed = full.to(torch.bfloat16)
-            if not torch.equal(packed.float(), full):
+            packed = weight if weight.dtype == torch.bfloat16 else full.to(torch.bfloat16)
+            if packed is not weight and not torch.equal(packed.float(), full):
                 packed = full
         self.bytes += packed.numel() * packed.element_size()
+        borrowed = self.in_place and packed.dtype == weight.dtype and packed.is_contiguous()
+        if borrowed:
+            self.kept.append(packed)
+        elif self.in_place and self.precision == "exact" and not whole:
+            raise EngineError("so large a model needs a second copy for the cpu engine: load it with dtype bfloat16")
         return binding.Matrix(
-            self._address(packed),
+            packed.data_ptr() if borrowed else self._address(packed),
             scale,
             None if bias is None else self.vector(bias),
             rows,
@@ -92,10 +98,22 @@ class _Packer:
 
     def _address(self, tensor: Tensor) -> int:
         size = tensor.numel() * tensor.element_size()
-        place = self.kept[self._end : self._end + size]
+        if self._end + size > len(self._stretch):
+            self._stretch, self._end = _memory(max(size, _STRETCH)), 0
+            self.kept.append(self._stretch)
+        place = self._stretch[self._end : self._end + size]
         place.copy_(tensor.reshape(-1).view(torch.uint8))
         self._end += -(-size // _ALIGNED) * _ALIGNED
         return place.data_ptr()
+
+
+def _memory(size: int) -> Tensor:
+    """Bytes in large pages where the system has them: a fifth more bandwidth for what is read once a token."""
+    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.uint8)
 
 
 def pack(model: FlexiDepthForCausalLM, precision: str) -> PackedWeights:
@@ -105,7 +123,8 @@ def pack(model: FlexiDepthForCausalLM, precision: str) -> PackedWeights:
     """
     config = model.config
     _refuse(config)
-    packer = _Packer(precision, _room(model))
+    in_place = sum(p.numel() for p in model.parameters()) > _LARGE
+    packer = _Packer(precision, in_place=in_place)
     stack = model.model
     layers = (binding.Layer * config.num_hidden_layers)()
     place = 0
@@ -144,11 +163,6 @@ def pack(model: FlexiDepthForCausalLM, precision: str) -> PackedWeights:
         bytes=packer.bytes,
         kept=packer.kept,
     )
-
-
-def _room(model: FlexiDepthForCausalLM) -> int:
-    """Every parameter as float32 with a scale, each on a boundary."""
-    return sum(4 * (p.numel() + p.shape[0]) + 4 * _ALIGNED for p in model.parameters()) + 4096 * 1024
 
 
 def _refuse(config: Any) -> None:
