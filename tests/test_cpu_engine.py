@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -210,6 +212,21 @@ def test_broken_weights_are_refused_by_every_way_in(model):
     for name in ("cpu", "cpu-int8", "auto"):
         with pytest.raises(CheckpointError, match="not finite"):
             choose_engine(name, model, routes="learned", threshold=0.5)
+
+
+def test_a_weight_of_another_shape_is_refused(model):
+    model.model.layers[1].mlp.up_proj.weight = torch.nn.Parameter(torch.zeros(60, 32))
+    with pytest.raises(CheckpointError, match=r"\[60, 32\], the configuration says \[64, 32\]"):
+        choose_engine("cpu", model, routes="learned", threshold=0.5)
+
+
+def test_a_model_with_an_engine_can_be_copied_and_pickled(model):
+    choose_engine("cpu", model, routes="learned", threshold=0.5)
+    ids = random_ids(5)
+    expected = choose_engine("cpu", model, routes="learned", threshold=0.5).prefill(ids)[1].logits
+    for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        found = choose_engine("cpu", again, routes="learned", threshold=0.5)
+        assert torch.equal(found.prefill(ids)[1].logits, expected)
 
 
 def test_auto_is_the_cpu_engine_and_is_made_ready_once(model):

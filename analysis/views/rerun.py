@@ -44,6 +44,7 @@ def build_rerun(*, always_on: int, num_layers: int, threshold: float) -> Rerun:
                 label="Gate threshold of the second run",
                 info="Let go of it, and the same prompt runs again: fewer layers above, more below",
                 scale=3,
+                min_width=280,
                 elem_id="fdx-rerun-threshold",
             )
             again = gr.Button("Run beside", scale=1, min_width=120, elem_id="fdx-rerun-again")

@@ -83,7 +83,7 @@ def _made_ready(model: Any, name: str, make: Callable[[], Any]) -> Any:
     """What `make` returned, or the EngineError it raised, the last time for these weights. Kept on the model, so that
     it lives as long; a weight that changes, as in training, makes it anew.
     """
-    kept: dict[str, tuple[Any, Any]] = vars(model).setdefault("_made_ready", {})
+    kept: _Ready = vars(model).setdefault("_made_ready", _Ready())
     weights = tuple((parameter.data_ptr(), _version(parameter)) for parameter in model.parameters())
     if name not in kept or kept[name][0] != weights:
         try:
@@ -94,6 +94,16 @@ def _made_ready(model: Any, name: str, make: Callable[[], Any]) -> Any:
     if isinstance(made, EngineError):
         raise made
     return made
+
+
+class _Ready(dict[str, tuple[Any, Any]]):
+    """What was made for one model, by engine; a copy of the model starts without."""
+
+    def __deepcopy__(self, _: Any) -> _Ready:
+        return _Ready()
+
+    def __reduce__(self) -> tuple[type[_Ready], tuple[()]]:
+        return _Ready, ()
 
 
 def _version(parameter: Tensor) -> int:

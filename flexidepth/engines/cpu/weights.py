@@ -54,15 +54,18 @@ class _Packer:
         self._stretch = torch.empty(0, dtype=torch.uint8)
         self._end = 0
 
-    def vector(self, tensor: Tensor) -> int:
+    def vector(self, tensor: Tensor, size: int) -> int:
         """The address of a float32 copy."""
+        _expect(tensor, size)
         return self._address(tensor.detach().to("cpu", torch.float32))
 
-    def matrix(self, weight: Tensor, bias: Tensor | None = None, *, whole: bool = False) -> binding.Matrix:
-        """[rows, columns]. whole: in float32 whatever the precision. Raises CheckpointError for weights that are not
-        finite.
+    def matrix(
+        self, weight: Tensor, rows: int, columns: int, bias: Tensor | None = None, *, whole: bool = False
+    ) -> binding.Matrix:
+        """whole: in float32 whatever the precision. Raises CheckpointError for another shape, and for weights that are
+        not finite.
         """
-        rows, columns = weight.shape
+        _expect(weight, rows, columns)
         weight = weight.detach()
         full = weight.to("cpu", torch.float32)
         if not bool(torch.isfinite(full).all()):
@@ -73,7 +76,7 @@ class _Packer:
         elif self.precision == "int8":
             steps = full.abs().amax(1).clamp_min(1e-30) / 127  # [rows]
             packed = (full / steps[:, None]).round().to(torch.int8)
-            scale = self.vector(steps)
+            scale = self.vector(steps, rows)
         else:
             packed = weight if weight.dtype == torch.bfloat16 else full.to(torch.bfloat16)
             if packed is not weight and not torch.equal(packed.float(), full):
@@ -87,14 +90,14 @@ class _Packer:
         return binding.Matrix(
             packed.data_ptr() if borrowed else self._address(packed),
             scale,
-            None if bias is None else self.vector(bias),
+            None if bias is None else self.vector(bias, rows),
             rows,
             columns,
             KINDS[packed.dtype],
         )
 
-    def linear(self, module: nn.Linear) -> binding.Matrix:
-        return self.matrix(module.weight, module.bias)
+    def linear(self, module: nn.Linear, rows: int, columns: int) -> binding.Matrix:
+        return self.matrix(module.weight, rows, columns, module.bias)
 
     def _address(self, tensor: Tensor) -> int:
         size = tensor.numel() * tensor.element_size()
@@ -105,6 +108,12 @@ class _Packer:
         place.copy_(tensor.reshape(-1).view(torch.uint8))
         self._end += -(-size // _ALIGNED) * _ALIGNED
         return place.data_ptr()
+
+
+def _expect(tensor: Tensor, *shape: int) -> None:
+    """step.cpp trusts the configuration's widths, and would read beyond the end of anything smaller."""
+    if tuple(tensor.shape) != shape:
+        raise CheckpointError(f"a weight is {list(tensor.shape)}, the configuration says {list(shape)}")
 
 
 def _memory(size: int) -> Tensor:
@@ -125,44 +134,60 @@ def pack(model: FlexiDepthForCausalLM, precision: str) -> PackedWeights:
     _refuse(config)
     in_place = sum(p.numel() for p in model.parameters()) > _LARGE
     packer = _Packer(precision, in_place=in_place)
-    stack = model.model
-    layers = (binding.Layer * config.num_hidden_layers)()
+    shape, stack = _shape(model), model.model
+    layers = (binding.Layer * shape.layers)()
     place = 0
     for packed, module in zip(layers, stack.layers, strict=True):
-        attention, mlp = module.self_attn, module.mlp
-        packed.input_norm = packer.vector(module.input_layernorm.weight)
-        packed.post_norm = packer.vector(module.post_attention_layernorm.weight)
-        for name in ("q", "k", "v", "o"):
-            setattr(packed, name, packer.linear(getattr(attention, f"{name}_proj")))
-        for name in ("gate", "up", "down"):
-            setattr(packed, name, packer.linear(getattr(mlp, f"{name}_proj")))
+        _pack_layer(packer, packed, module, shape)
         packed.place = -1
         if isinstance(module, FlexiDepthDecoderLayer):
             packed.place = place
             place += 1
-            router, adapter = module.router, module.router_proj
-            packed.router_in = packer.matrix(router.router_enc.weight, whole=True)
-            packed.router_norm = packer.vector(router.router_norm.weight)
-            # Nothing stands between the router's last two matrices, so they are one vector.
-            folded = router.router_head.weight.double() @ router.router_dec.weight.double()
-            packed.router_out = packer.vector(folded.squeeze(0))
-            packed.adapter_gate = packer.linear(adapter.gate_proj)
-            packed.adapter_up = packer.linear(adapter.down_proj)  # the released names; see router.py
-            packed.adapter_down = packer.linear(adapter.up_proj)
-    embedding = packer.matrix(stack.embed_tokens.weight)
+            _pack_routing(packer, packed, module, shape)
+    embedding = packer.matrix(stack.embed_tokens.weight, shape.vocab, shape.hidden)
     tied = model.lm_head.weight.data_ptr() == stack.embed_tokens.weight.data_ptr()
-    head = embedding if tied else packer.linear(model.lm_head)
+    head = embedding if tied else packer.linear(model.lm_head, shape.vocab, shape.hidden)
     rope: Any = stack.rotary_emb
     return PackedWeights(
-        shape=_shape(model),
+        shape=shape,
         layers=layers,
         embedding=embedding,
         head=head,
-        norm=packer.vector(stack.norm.weight),
-        frequencies=packer.vector(rope.inv_freq),
+        norm=packer.vector(stack.norm.weight, shape.hidden),
+        frequencies=packer.vector(rope.inv_freq, shape.head_dim // 2),
         bytes=packer.bytes,
         kept=packer.kept,
     )
+
+
+def _pack_layer(packer: _Packer, packed: binding.Layer, module: Any, shape: binding.Shape) -> None:
+    """Norms, attention and FFN, which every layer has."""
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    packed.input_norm = packer.vector(module.input_layernorm.weight, shape.hidden)
+    packed.post_norm = packer.vector(module.post_attention_layernorm.weight, shape.hidden)
+    packed.q = packer.linear(module.self_attn.q_proj, queries, shape.hidden)
+    packed.k = packer.linear(module.self_attn.k_proj, keys, shape.hidden)
+    packed.v = packer.linear(module.self_attn.v_proj, keys, shape.hidden)
+    packed.o = packer.linear(module.self_attn.o_proj, shape.hidden, queries)
+    packed.gate = packer.linear(module.mlp.gate_proj, shape.ffn, shape.hidden)
+    packed.up = packer.linear(module.mlp.up_proj, shape.ffn, shape.hidden)
+    packed.down = packer.linear(module.mlp.down_proj, shape.hidden, shape.ffn)
+
+
+def _pack_routing(
+    packer: _Packer, packed: binding.Layer, module: FlexiDepthDecoderLayer, shape: binding.Shape
+) -> None:
+    router, adapter = module.router, module.router_proj
+    packed.router_in = packer.matrix(router.router_enc.weight, shape.router_width, shape.hidden, whole=True)
+    packed.router_norm = packer.vector(router.router_norm.weight, shape.router_width)
+    # Nothing stands between the router's last two matrices, so they are one vector.
+    folded = router.router_head.weight.double() @ router.router_dec.weight.double()  # [1, D / reduction]
+    packed.router_out = packer.vector(folded.squeeze(0), shape.router_width)
+    packed.adapter_gate = packer.linear(adapter.gate_proj, shape.adapter_width, shape.hidden)
+    packed.adapter_up = packer.linear(
+        adapter.down_proj, shape.adapter_width, shape.hidden
+    )  # released names: router.py
+    packed.adapter_down = packer.linear(adapter.up_proj, shape.hidden, shape.adapter_width)
 
 
 def _refuse(config: Any) -> None:
