@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from flexidepth.configuration import FlexiDepthConfig
+from flexidepth.engines.cpu import binding
 from flexidepth.modeling import FlexiDepthForCausalLM
 
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, binding.COMPILERS)), reason="no C++ compiler: install g++ or clang++"
+)
 torch.set_num_threads(1)  # tiny tensors: a second thread only waits
 GOLDEN = Path(__file__).parent / "golden" / "ddllama-tiny"
 SHAPE: dict[str, Any] = {

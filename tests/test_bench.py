@@ -15,7 +15,9 @@ from flexidepth.cli import main
 from flexidepth.contenders import EngineContender, Timed, plain_llama
 from flexidepth.engines.cpu.engine import CpuModel
 from flexidepth.engines.cpu.weights import read_bytes
-from tests.conftest import OWN, build_model
+from tests.conftest import OWN, build_model, needs_compiler
+
+pytestmark = needs_compiler
 
 
 @dataclass

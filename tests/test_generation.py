@@ -11,6 +11,7 @@ import flexidepth
 from flexidepth.errors import UsageError
 from flexidepth.generation import prompt_ids, route_tape, start
 from flexidepth.text_stream import TextStream
+from tests.conftest import needs_compiler
 
 
 def run(model, tokenizer, prompt="hello", **settings):
@@ -180,6 +181,7 @@ def test_header_names_the_run(model, tokenizer):
     assert trace.summary()["tokens"] == 2
 
 
+@needs_compiler
 def test_a_mask_runs_the_same_layers_for_every_token(model, tokenizer):
     for engine in ("cpu", "reference"):
         steps = run(model, tokenizer, routes=[True, False], include_prompt=True, engine=engine)
@@ -188,6 +190,7 @@ def test_a_mask_runs_the_same_layers_for_every_token(model, tokenizer):
         run(model, tokenizer, routes=[True, False, True])
 
 
+@needs_compiler
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0.8, "top_p": 0.9, "seed": 3}, {"routes": "none"}])
 def test_every_engine_yields_the_same_steps(model, tokenizer, settings):
     found = [run(model, tokenizer, include_prompt=True, engine=name, **settings) for name in ("cpu", "reference")]

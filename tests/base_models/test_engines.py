@@ -7,8 +7,9 @@ import torch
 
 import flexidepth
 from flexidepth.engines import choose_engine
+from tests.conftest import needs_compiler
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, needs_compiler]
 PROMPT = "Write a short story about the sea."
 
 
