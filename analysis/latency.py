@@ -30,7 +30,7 @@ def read_bench(path: Path) -> dict[str, Any]:
 
 
 def latency_svg(result: dict[str, Any]) -> str:
-    """One panel a context, one line an engine; a point is the median over the tokens of all its rows."""
+    """One panel a context, one line an engine; see `_line` for what a point is."""
     contexts = list(dict.fromkeys(row["context"] for row in result["rows"]))
     panels = []
     for context in contexts:

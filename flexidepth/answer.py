@@ -104,16 +104,17 @@ def distribution(
     shifted = values - values.max()
     weights = np.exp(shifted)
     total = weights.sum(dtype=np.float64)
+    log_total = np.log(total)
     # -inf marks a token that cannot come; it adds nothing to the entropy.
-    entropy = np.log(total) - np.dot(weights, np.maximum(shifted, -1e4)) / total
+    entropy = log_total - np.dot(weights, np.maximum(shifted, -1e4)) / total
     likeliest = np.argpartition(-values, min(_TOP, len(values)) - 1)[:_TOP]
     likeliest = likeliest[np.lexsort((likeliest, -values[likeliest]))]
     top = tuple(
         Candidate(
             int(i),
             str(tokenizer.decode([int(i)], clean_up_tokenization_spaces=False)),
-            float(shifted[i] - np.log(total)),
+            float(shifted[i] - log_total),
         )
         for i in likeliest
     )
-    return float(shifted[token_id] - np.log(total)), float(entropy), top
+    return float(shifted[token_id] - log_total), float(entropy), top

@@ -12,6 +12,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from flexidepth import checkpoint
 from flexidepth.configuration import FlexiDepthConfig
 from flexidepth.engines.cpu import binding
 from flexidepth.modeling import FlexiDepthForCausalLM
@@ -95,3 +96,12 @@ def base_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     LlamaForCausalLM(LlamaConfig(**SHAPE)).save_pretrained(directory)
     byte_tokenizer().save_pretrained(directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory, base_dir: Path) -> str:
+    """A checkpoint directory on the tiny base."""
+    directory = tmp_path_factory.mktemp("tiny") / "ours"
+    model = checkpoint.from_base(base_dir, {**OWN, "threshold": 0.5, "router_order": "norm-tanh"})
+    checkpoint.save(model, directory, base=str(base_dir))
+    return str(directory)

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from flexidepth import checkpoint
 from flexidepth.bench import Depth, Row, measure, table
 from flexidepth.cli import main
 from flexidepth.contenders import EngineContender, Timed, plain_llama
 from flexidepth.engines.cpu.engine import CpuModel
 from flexidepth.engines.cpu.weights import read_bytes
-from tests.conftest import OWN, build_model, needs_compiler
+from tests.conftest import build_model, needs_compiler
 
 pytestmark = needs_compiler
 
@@ -129,14 +128,6 @@ def test_the_plain_model_is_the_base():
         assert 0 < (short - expected).abs().max() < 0.3
         assert torch.equal(model(ids, routes="all").logits, expected), "the model itself is as it was"
     assert EngineContender("cpu vanilla", model, "cpu", "vanilla").run(list(range(9)), 8).executed is None
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory, base_dir):
-    directory = tmp_path_factory.mktemp("tiny") / "ours"
-    model = checkpoint.from_base(base_dir, {**OWN, "threshold": 0.5, "router_order": "norm-tanh"})
-    checkpoint.save(model, directory, base=str(base_dir))
-    return str(directory)
 
 
 def test_the_command_prints_one_object_with_every_row(tiny, capsys):

@@ -8,20 +8,10 @@ import sys
 
 import pytest
 
-from flexidepth import checkpoint, cli
+from flexidepth import cli
 from flexidepth.cli import main
 from flexidepth.settings import TrainingSettings, read_settings, settings_from
 from flexidepth.trace import TokenStep
-from tests.conftest import OWN
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory, base_dir):
-    """A checkpoint directory on the tiny base."""
-    directory = tmp_path_factory.mktemp("tiny") / "ours"
-    model = checkpoint.from_base(base_dir, {**OWN, "threshold": 0.5, "router_order": "norm-tanh"})
-    checkpoint.save(model, directory, base=str(base_dir))
-    return str(directory)
 
 
 def test_generate_json_is_one_object_a_token_and_a_summary(tiny, capsys):

@@ -258,7 +258,7 @@ def test_a_model_that_it_does_not_compute_goes_to_the_reference_and_says_why(mak
 
 
 def test_without_a_compiler_the_reference_runs_and_says_what_to_install(model, monkeypatch, tmp_path):
-    monkeypatch.setattr(binding.platformdirs, "user_cache_path", lambda *_: tmp_path)
+    monkeypatch.setenv("FLEXIDEPTH_CACHE", str(tmp_path))
     monkeypatch.setattr(binding.shutil, "which", lambda _: None)
     engine = choose_engine("auto", model, routes="learned", threshold=0.5)
     assert (engine.name, engine.about) == (

@@ -14,9 +14,9 @@ import sys
 from ctypes import POINTER, c_float, c_int32, c_int64, c_uint8, c_void_p
 from pathlib import Path
 
-import platformdirs
 from filelock import FileLock
 
+from flexidepth.base_models import cache_directory
 from flexidepth.errors import EngineError
 
 SOURCES = (Path(__file__).with_name("step.cpp"), Path(__file__).with_name("kernels.inl"))
@@ -71,7 +71,7 @@ def library(directory: Path | None = None, *, flags: tuple[str, ...] = ()) -> ct
     """
     if sys.platform == "win32":
         raise EngineError("the cpu engine needs Linux or macOS")
-    directory = directory or platformdirs.user_cache_path("flexidepth") / "engines"
+    directory = directory or cache_directory() / "engines"
     stamp = hashlib.sha256(repr((platform.machine(), sys.platform, FLAGS, flags)).encode())
     for source in SOURCES:
         stamp.update(source.read_bytes())
