@@ -16,7 +16,7 @@ import torch
 
 from flexidepth.contenders import Contender, Timed
 
-_COPY_BYTES = 128 * 1024 * 1024
+_COPY_BYTES = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,10 @@ def measure(
     num_layers: int,
     num_routed: int,
     report: Callable[[], object],
+    device: str = "cpu",
 ) -> Result:
     """prompts: token ids by context length. tokens: in each answer. report is called after every answer, and once for
-    each contender's first, which is not counted.
+    each contender's first, which is not counted. device: whose memory a copy is timed in.
     """
     runs: dict[tuple[int, int], list[Timed]] = {}
     copies = []
@@ -81,7 +82,7 @@ def measure(
             contender.run(ids, 4)
             report()
         for turn in range(rounds):
-            copies.append(_copy())
+            copies.append(_copy(device))
             for place in range(len(contenders)):
                 number = (place + turn) % len(contenders)  # nobody always follows the same one
                 runs.setdefault((number, context), []).append(contenders[number].run(ids, tokens))
@@ -168,16 +169,23 @@ def _compared(rows: Sequence[Row], all_rows: dict[str, Row]) -> list[Row]:
     return found
 
 
-def _copy() -> float:
+def _copy(device: str) -> float:
     """Gigabytes a second, read and written, of a copy too large for the caches."""
-    source = torch.ones(_COPY_BYTES // 4)
+    source = torch.ones(_COPY_BYTES // 4, device=device)
     target = torch.empty_like(source)
     times = []
     for _ in range(3):
+        _finish(device)
         started = time.perf_counter()
         target.copy_(source)
+        _finish(device)
         times.append(time.perf_counter() - started)
     return 2 * _COPY_BYTES / min(times) / 1e9
+
+
+def _finish(device: str) -> None:
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 COLUMNS = (

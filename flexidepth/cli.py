@@ -98,7 +98,10 @@ def _add_generate(commands: Any) -> None:
     )
     command.add_argument("--routes", choices=("learned", "all", "none"), default="learned", help="%(default)s")
     command.add_argument(
-        "--engine", default="auto", metavar="E", help="auto, cpu, cpu-int8 (8-bit weights) or reference (%(default)s)"
+        "--engine",
+        default="auto",
+        metavar="E",
+        help="auto, cuda, cpu, cpu-int8 (8-bit weights) or reference (%(default)s)",
     )
     command.add_argument("--raw", action="store_true", help="give the prompt as it is, without the chat template")
     command.add_argument("--json", action="store_true", help="one JSON object a token, then a summary")

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from flexidepth.engines import Engine, choose_engine
-from flexidepth.engines.cpu.engine import CpuEngine
-from flexidepth.engines.cpu.weights import read_bytes
+from flexidepth.engines import choose_engine
+from flexidepth.engines.reference import ReferenceEngine
 from flexidepth.errors import UsageError
 from flexidepth.modeling import FlexiDepthForCausalLM
 
@@ -52,34 +51,32 @@ class EngineContender:
     def __init__(self, name: str, model: FlexiDepthForCausalLM, engine: str, routes: str | Tensor) -> None:
         self.name = name
         vanilla = isinstance(routes, str) and routes == "vanilla"
-        self.engine: Engine = choose_engine(
+        chosen: Any = choose_engine(
             engine, model, routes="all" if vanilla else routes, threshold=model.config.threshold
         )
-        if isinstance(self.engine, CpuEngine):
+        self.engine = chosen
+        self.tuned = not isinstance(self.engine, ReferenceEngine)
+        if self.tuned:
             self.engine.routers = not vanilla
-            self.weight_bytes = self.engine.model.weights.bytes
-        else:
-            self.weight_bytes = _bytes(model)
+        self.weight_bytes = self.engine.model.weight_bytes if self.tuned else _bytes(model)
         self.routed = not vanilla
 
     def run(self, ids: Sequence[int], tokens: int) -> Timed:
         started = time.perf_counter()
         state, output = self.engine.prefill(ids)
-        token = int(output.logits[-1].numpy().argmax())
+        token = int(output.logits[-1].cpu().numpy().argmax())
         first = time.perf_counter() - started
         steps, executed = [], []
         for _ in range(tokens - 1):
             started = time.perf_counter()
             output = self.engine.step(state, token)
-            token = int(output.logits[-1].numpy().argmax())
+            token = int(output.logits[-1].cpu().numpy().argmax())
             steps.append(time.perf_counter() - started)
             executed.append(output.executed[-1].tolist())
         return Timed(first, steps, executed if self.routed else None)
 
     def bytes_read(self, shares: Sequence[float] | None, positions: float) -> float | None:
-        if not isinstance(self.engine, CpuEngine):
-            return None
-        return read_bytes(self.engine.model.weights, shares, positions)
+        return self.engine.model.bytes_read(shares, positions) if self.tuned else None
 
 
 class _Foreign:
@@ -101,8 +98,8 @@ class TransformersContender(_Foreign):
     def run(self, ids: Sequence[int], tokens: int) -> Timed:
         clock = _Clock()
         self.base.generate(
-            torch.tensor([list(ids)]),
-            attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+            torch.tensor([list(ids)], device=self.base.device),
+            attention_mask=torch.ones(1, len(ids), dtype=torch.long, device=self.base.device),
             max_new_tokens=tokens,
             min_new_tokens=tokens,
             do_sample=False,

@@ -13,8 +13,7 @@ from flexidepth.bench import Depth, Row, measure, table
 from flexidepth.cli import main
 from flexidepth.contenders import EngineContender, Timed, plain_llama
 from flexidepth.engines.cpu.engine import CpuModel
-from flexidepth.engines.cpu.weights import read_bytes
-from tests.conftest import build_model, needs_compiler
+from tests.conftest import OWN, SHAPE, build_model, needs_compiler
 
 pytestmark = needs_compiler
 
@@ -104,18 +103,16 @@ def test_contenders_take_turns_in_changing_order():
 
 def test_bytes_are_those_of_the_matrices_that_a_token_meets():
     model = build_model(tie_word_embeddings=True)
-    packed = CpuModel(model, threads=1).weights
+    read = CpuModel(model, threads=1).bytes_read
     d, kv, ffn, heads = 32, 16, 64, 260 * 32 * 4
     layer = 4 * (2 * d * d + 2 * d * kv + 3 * d * ffn)
-    assert read_bytes(packed, None, 0) == heads + 4 * layer
+    assert read(None, 0) == heads + 4 * layer
     cache = 2 * 4 * kv * 100
-    assert read_bytes(packed, None, 100) == heads + 4 * (layer + cache)
+    assert read(None, 100) == heads + 4 * (layer + cache)
     router, adapter = 4 * d * 8, 4 * 3 * d * 16
     skipped = 4 * 2 * d * kv + router + adapter
-    assert read_bytes(packed, [0.0, 1.0], 100) == heads + 3 * (layer + cache) + router + skipped
-    assert read_bytes(packed, [0.25, 1.0], 0) == pytest.approx(
-        heads + 3 * layer + router + 0.25 * (layer + router) + 0.75 * skipped
-    )
+    assert read([0.0, 1.0], 100) == heads + 3 * (layer + cache) + router + skipped
+    assert read([0.25, 1.0], 0) == pytest.approx(heads + 3 * layer + router + 0.25 * (layer + router) + 0.75 * skipped)
 
 
 def test_the_plain_model_is_the_base():
@@ -149,6 +146,20 @@ def test_the_command_prints_one_object_with_every_row(tiny, capsys):
     assert result["machine"]["copy_gb_s"] > 0
     assert main([*common, "--engines", "cpu"]) == 0
     assert "context 24" in capsys.readouterr().out
+
+
+def test_a_shape_is_timed_with_random_weights_and_says_so(tmp_path, capsys):
+    shape = tmp_path / "small.json"
+    shape.write_text(json.dumps({"model_type": "flexidepth", **SHAPE, **OWN}))
+    arguments = ["bench", "--shape", str(shape), "--contexts", "24", "--tokens", "40", "--rounds", "1", "--json"]
+    assert main([*arguments, "--device", "cpu", "--engines", "cpu"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["machine"]["weights"] == "random, in the shape of small.json"
+    learned = next(row for row in result["rows"] if row["name"] == "cpu learned")
+    assert 2 < learned["mean_layers_used"] < 4
+    shape.write_text("{}")
+    assert main(["bench", "--shape", str(shape)]) == 2
+    assert "describes no FlexiDepth model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

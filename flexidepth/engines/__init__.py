@@ -36,7 +36,7 @@ class Engine(Protocol):
         """Feeds one more token to the run; the logits are those of the token after it."""
 
 
-ENGINES = ("cpu", "cpu-int8", "reference")
+ENGINES = ("cuda", "cpu", "cpu-int8", "reference")
 _MOST_THREADS = 8  # more do not read memory faster, and wait for each other longer
 
 
@@ -49,6 +49,8 @@ def choose_engine(name: str, model: Any, *, routes: Any, threshold: float) -> En
     about = "as asked"
     if name != "reference":
         try:
+            if name == "cuda" or (name == "auto" and model.device.type == "cuda"):
+                return _cuda(model, routes, threshold)
             return _cpu("cpu" if name == "auto" else name, model, routes, threshold)
         except EngineError as error:
             if name != "auto":
@@ -77,6 +79,20 @@ def _cpu(name: str, model: Any, routes: Any, threshold: float) -> Engine:
         return CpuModel(model, precision=precision, threads=min(_MOST_THREADS, torch.get_num_threads()))
 
     return CpuEngine(_made_ready(model, name, make), name=name, routes=routes, threshold=threshold)
+
+
+def _cuda(model: Any, routes: Any, threshold: float) -> Engine:
+    try:
+        from flexidepth.engines.cuda.engine import CudaEngine, CudaModel
+    except ImportError:
+        raise EngineError("the cuda engine needs Triton: run pip install triton") from None
+
+    def make() -> CudaModel:
+        if any(parameter.device.type != "cuda" for parameter in model.parameters()):
+            raise EngineError("the cuda engine needs the whole model on one GPU")
+        return CudaModel(model)
+
+    return CudaEngine(_made_ready(model, "cuda", make), routes=routes, threshold=threshold)
 
 
 def _made_ready(model: Any, name: str, make: Callable[[], Any]) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from flexidepth.engines import PassOutput
 from flexidepth.engines.cpu import binding
-from flexidepth.engines.cpu.weights import pack
+from flexidepth.engines.cpu.weights import pack, reading
 from flexidepth.errors import EngineError, UsageError
 from flexidepth.modeling import FlexiDepthForCausalLM
 
@@ -50,6 +50,11 @@ class CpuModel:
         if not self.handle:
             raise EngineError(f"this machine cannot run the cpu engine at level {self.level}")
         weakref.finalize(self, self.library.fdx_model_free, self.handle)
+        self.weight_bytes = packed.bytes
+
+    def bytes_read(self, shares: Sequence[float] | None, positions: float) -> float:
+        """See TokenReading."""
+        return reading(self.weights).bytes(shares, positions)
 
     def about(self) -> str:
         weights = f"{self.weights.bytes / 1e6:.0f} MB of weights" + (" in 8 bits" * (self.precision == "int8"))

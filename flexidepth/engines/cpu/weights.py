@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from flexidepth.engines.cpu import binding
+from flexidepth.engines.reading import LayerReading, TokenReading
 from flexidepth.errors import CheckpointError, EngineError
 from flexidepth.layer import FlexiDepthDecoderLayer
 from flexidepth.modeling import FlexiDepthForCausalLM
@@ -222,23 +222,23 @@ def _shape(model: FlexiDepthForCausalLM) -> binding.Shape:
     )
 
 
-def read_bytes(packed: PackedWeights, shares: Sequence[float] | None, positions: float) -> float:
-    """Bytes that one token reads: weights, and keys and values of `positions` earlier tokens. shares: of the tokens
-    that run each routed layer; None for the base model, without routers and adapters.
-    """
+def reading(packed: PackedWeights) -> TokenReading:
+    """What a token reads of them, and of a float32 cache."""
     shape = packed.shape
-    cache = 2 * 4 * shape.kv_heads * shape.head_dim * positions
-    total = float(_size(packed.head))
+    layers = []
     for layer in packed.layers:
-        always = _size(layer.k) + _size(layer.v)
-        run = sum(_size(getattr(layer, name)) for name in ("q", "o", "gate", "up", "down")) + cache
-        if layer.place < 0 or shares is None:
-            total += always + run
-            continue
-        skip = sum(_size(getattr(layer, name)) for name in ("adapter_gate", "adapter_up", "adapter_down"))
-        share = shares[layer.place]
-        total += always + _size(layer.router_in) + share * run + (1 - share) * skip
-    return total
+        always = _sizes(layer, "k", "v")
+        run = _sizes(layer, "q", "o", "gate", "up", "down")
+        if layer.place < 0:
+            layers.append(LayerReading(always, run))
+        else:
+            adapter = _sizes(layer, "adapter_gate", "adapter_up", "adapter_down")
+            layers.append(LayerReading(always, run, _sizes(layer, "router_in"), adapter))
+    return TokenReading(layers, _size(packed.head), 2 * 4 * shape.kv_heads * shape.head_dim)
+
+
+def _sizes(layer: binding.Layer, *names: str) -> float:
+    return float(sum(_size(getattr(layer, name)) for name in names))
 
 
 def _size(matrix: binding.Matrix) -> int:
