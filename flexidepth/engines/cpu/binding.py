@@ -54,7 +54,10 @@ class Layer(ctypes.Structure):
 class Shape(ctypes.Structure):
     _fields_ = (
         *((name, c_int64) for name in ("layers", "routed", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab")),
-        *((name, c_int64) for name in ("router_width", "adapter_width", "positions", "tanh_first", "scaled")),
+        *(
+            (name, c_int64)
+            for name in ("router_width", "adapter_width", "positions", "tanh_first", "scaled", "half_cache")
+        ),
         ("eps", c_float),
         ("rope_scale", c_float),
     )

@@ -1,18 +1,17 @@
 // The loops that read weights: rows against vectors, and attention over a cache. step.cpp includes this file once for
 // each instruction set, in a namespace of its own. Knows no layers, no threads and no routes.
 //
-// Every sum runs over the lanes of four chains and adds them in one fixed order, however many vectors share a row: a
-// token's numbers do not depend on the tokens computed beside it.
+// Every sum runs over the lanes of two chains and adds them in one fixed order, however many rows and vectors are
+// computed side by side: a token's numbers do not depend on the tokens beside it.
 
 #if LEVEL == 2
-constexpr int LANES = 16, TOGETHER = 4;  // TOGETHER: vectors that share one reading of a row, as registers allow
+constexpr int LANES = 16, TOGETHER = 4;  // TOGETHER: vectors that share one reading of two rows, as registers allow
 #elif LEVEL == 1
 constexpr int LANES = 8, TOGETHER = 2;
 #else
 constexpr int LANES = 4, TOGETHER = 2;
 #endif
-constexpr int CHAINS = 4;
-constexpr int64_t TILE = 16;  // rows
+constexpr int CHAINS = 2;
 constexpr int64_t AHEAD = 3072;  // bytes; the processor alone fetches too little where weights are narrow
 
 typedef float Lanes __attribute__((vector_size(LANES * 4)));
@@ -60,6 +59,14 @@ inline Lanes madd(Lanes a, Lanes b, Lanes c) {
   return a * b + c;
 #endif
 }
+// Keeps a value in its register: a compiler would rather read it from memory again for every use.
+inline void once(Lanes& value) {
+#if LEVEL == 2
+  asm("" : "+v"(value));
+#elif LEVEL == 1
+  asm("" : "+x"(value));
+#endif
+}
 inline void store(float* at, Lanes value) { *reinterpret_cast<LooseLanes*>(at) = value; }
 inline Lanes all(float value) { return Lanes{} + value; }
 
@@ -88,67 +95,150 @@ inline float sum(Lanes lanes) {
 #endif
 }
 
-// One row against N vectors of the same length.
-template <int N, typename Weight>
-inline void dot(const Weight* row, const float* const* x, int64_t size, float* out) {
-  Lanes chain[N][CHAINS] = {};
+// Room for the sums of so many.
+constexpr int whole(int count) { return (count + LANES - 1) / LANES * LANES; }
+
+// out[i] = sum(lanes[i]), to the last bit. out: see `whole`.
+template <int N>
+inline void sums(const Lanes* lanes, float* out) {
+  int done = 0;
+#if LEVEL == 2
+  // Sixteen at once: two vectors' halves are folded in one addition, and so on; the order undoes what that shuffles.
+  constexpr int place[16] = {0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15};
+#pragma GCC unroll 4
+  for (; N - done > 4; done += 16) {
+    __m512 a[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) a[place[i]] = done + i < N ? (__m512)lanes[done + i] : _mm512_setzero_ps();
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++)
+      a[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a[i], a[i + 8], 0x44), _mm512_shuffle_f32x4(a[i], a[i + 8], 0xEE));
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+      a[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a[i], a[i + 4], 0x88), _mm512_shuffle_f32x4(a[i], a[i + 4], 0xDD));
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++)
+      a[i] = _mm512_add_ps(_mm512_shuffle_ps(a[i], a[i + 2], 0x44), _mm512_shuffle_ps(a[i], a[i + 2], 0xEE));
+    const __m512 found = _mm512_add_ps(_mm512_shuffle_ps(a[0], a[1], 0x88), _mm512_shuffle_ps(a[0], a[1], 0xDD));
+    _mm512_storeu_ps(out + done, found);  // whole, as what a masked store wrote is slow to read
+  }
+#endif
+  for (; done < N; done++) out[done] = sum(lanes[done]);
+}
+
+// R rows, `stride` apart, against N vectors: out[n * R + r], with room for whole(N * R). FETCH: ask for what comes next in memory.
+template <int R, int N, bool FETCH, typename Weight>
+inline void dots(const Weight* rows, int64_t stride, const float* const* x, int64_t size, float* out) {
+  Lanes chain[CHAINS][N * R] = {};
   int64_t i = 0;
   for (; i + CHAINS * LANES <= size; i += CHAINS * LANES) {
-    for (size_t line = 0; line < CHAINS * LANES * sizeof(Weight); line += 64)
-      __builtin_prefetch(reinterpret_cast<const char*>(row + i) + AHEAD + line);
-#pragma GCC unroll 4
+    if (FETCH)
+      for (int r = 0; r < R; r++)
+        __builtin_prefetch(reinterpret_cast<const char*>(rows + r * stride + i) + AHEAD);
+#pragma GCC unroll 2
     for (int c = 0; c < CHAINS; c++) {
-      Lanes weights = load(row + i + c * LANES);
+      Lanes weights[R];
 #pragma GCC unroll 4
-      for (int n = 0; n < N; n++) chain[n][c] = madd(weights, load(x[n] + i + c * LANES), chain[n][c]);
+      for (int r = 0; r < R; r++) weights[r] = load(rows + r * stride + i + c * LANES);
+#pragma GCC unroll 4
+      for (int n = 0; n < N; n++) {
+        Lanes value = load(x[n] + i + c * LANES);
+        if (R > 1) once(value);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) chain[c][n * R + r] = madd(weights[r], value, chain[c][n * R + r]);
+      }
     }
   }
-  for (; i + LANES <= size; i += LANES) {
-    Lanes weights = load(row + i);
+  if (i + LANES <= size) {
 #pragma GCC unroll 4
-    for (int n = 0; n < N; n++) chain[n][0] = madd(weights, load(x[n] + i), chain[n][0]);
-  }
+    for (int n = 0; n < N; n++)
 #pragma GCC unroll 4
-  for (int n = 0; n < N; n++) {
-    float rest = 0;
-    for (int64_t j = i; j < size; j++) rest += number(row[j]) * x[n][j];
-    out[n] = sum((chain[n][0] + chain[n][1]) + (chain[n][2] + chain[n][3])) + rest;
+      for (int r = 0; r < R; r++)
+        chain[0][n * R + r] = madd(load(rows + r * stride + i), load(x[n] + i), chain[0][n * R + r]);
+    i += LANES;
   }
+#pragma GCC unroll 16
+  for (int o = 0; o < N * R; o++) chain[0][o] += chain[1][o];
+  sums<N * R>(chain[0], out);
+  if (i < size)
+    for (int n = 0; n < N; n++)
+      for (int r = 0; r < R; r++) {
+        float rest = 0;
+        for (int64_t j = i; j < size; j++) rest += number(rows[r * stride + j]) * x[n][j];
+        out[n * R + r] += rest;
+      }
 }
 
-// One row against the N vectors from t on.
-template <int N, typename Weight>
-inline void row_of(const Matrix& m, int64_t row, const float* const* x, float* const* y, int64_t t,
-                   const float* factor, bool add) {
-  float dots[N];
-  dot<N>(static_cast<const Weight*>(m.data) + row * m.columns, x + t, m.columns, dots);
-  for (int n = 0; n < N; n++) {
-    float value = dots[n] * (m.scale ? m.scale[row] : 1.0f) + (m.bias ? m.bias[row] : 0.0f);
-    if (factor) value *= factor[t + n];
-    y[t + n][row] = add ? y[t + n][row] + value : value;
+// What a multiplication does with its dot products.
+struct Target {
+  const Matrix& m;
+  float* const* y;
+  const float* factor;
+  bool add;
+
+  void put(int64_t t, int64_t row, float dot) const {
+    float value = dot * (m.scale ? m.scale[row] : 1.0f) + (m.bias ? m.bias[row] : 0.0f);
+    if (factor) value *= factor[t];
+    y[t][row] = add ? y[t][row] + value : value;
   }
+};
+
+template <int R, int N>
+inline void block_of(const Target& target, const float* rows, int64_t row, const float* const* x, int64_t t) {
+  float found[whole(R * N)];
+  dots<R, N, false>(rows, target.m.columns, x + t, target.m.columns, found);
+#pragma GCC unroll 4
+  for (int n = 0; n < N; n++)
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++) target.put(t + n, row + r, found[n * R + r]);
 }
 
-// A few rows at a time for all vectors: the rows and the vectors of the moment stay in the nearest caches.
+inline const float* widened(const float* rows, int64_t, float*) { return rows; }
 template <typename Weight>
-void rows_of(const Matrix& m, int64_t first, int64_t last, const float* const* x, float* const* y, int64_t count,
-             const float* factor, bool add) {
+inline const float* widened(const Weight* rows, int64_t size, float* room) {
+  int64_t i = 0;
+  for (; i + LANES <= size; i += LANES) {
+    __builtin_prefetch(reinterpret_cast<const char*>(rows + i) + AHEAD);
+    store(room + i, load(rows + i));
+  }
+  for (; i < size; i++) room[i] = number(rows[i]);
+  return room;
+}
+
+// One vector streams over the rows as they lie in memory. Several take TILE rows at a time, made float32 once for all
+// of them; those and the vectors of the moment stay in the nearest caches.
+template <typename Weight>
+void rows_of(const Target& target, int64_t first, int64_t last, const float* const* x, int64_t count, float* room) {
+  const int64_t columns = target.m.columns;
+  const Weight* weights = static_cast<const Weight*>(target.m.data);
+  if (count == 1) {
+    for (int64_t row = first; row < last; row++) {
+      float found[whole(1)];
+      dots<1, 1, true>(weights + row * columns, columns, x, columns, found);
+      target.put(0, row, found[0]);
+    }
+    return;
+  }
   for (int64_t from = first; from < last; from += TILE) {
-    const int64_t to = from + TILE < last ? from + TILE : last;
+    const int64_t rows = from + TILE < last ? TILE : last - from, even = rows / 2 * 2;
+    const float* tile = widened(weights + from * columns, rows * columns, room);
     int64_t t = 0;
-    for (; t + TOGETHER <= count; t += TOGETHER)
-      for (int64_t row = from; row < to; row++) row_of<TOGETHER, Weight>(m, row, x, y, t, factor, add);
+    for (; t + TOGETHER <= count; t += TOGETHER) {
+      for (int64_t r = 0; r < even; r += 2) block_of<2, TOGETHER>(target, tile + r * columns, from + r, x, t);
+      if (even < rows) block_of<1, TOGETHER>(target, tile + even * columns, from + even, x, t);
+    }
     for (; t < count; t++)
-      for (int64_t row = from; row < to; row++) row_of<1, Weight>(m, row, x, y, t, factor, add);
+      for (int64_t r = 0; r < rows; r++) block_of<1, 1>(target, tile + r * columns, from + r, x, t);
   }
 }
 
-// y[t][row] (+)= factor[t] * (m @ x[t] + bias)[row] for rows first .. last - 1 and `count` vectors.
+// y[t][row] (+)= factor[t] * (m @ x[t] + bias)[row] for rows first .. last - 1 and `count` vectors. room: for TILE rows.
 void multiply(const Matrix& m, int64_t first, int64_t last, const float* const* x, float* const* y, int64_t count,
-              const float* factor, bool add) {
-  if (m.kind == FLOAT32) rows_of<float>(m, first, last, x, y, count, factor, add);
-  else if (m.kind == BFLOAT16) rows_of<uint16_t>(m, first, last, x, y, count, factor, add);
-  else rows_of<int8_t>(m, first, last, x, y, count, factor, add);
+              const float* factor, bool add, float* room) {
+  const Target target{m, y, factor, add};
+  if (m.kind == FLOAT32) rows_of<float>(target, first, last, x, count, room);
+  else if (m.kind == BFLOAT16) rows_of<uint16_t>(target, first, last, x, count, room);
+  else rows_of<int8_t>(target, first, last, x, count, room);
 }
 
 // exp to two units in the last place: 2^n times a polynomial on [-ln2/2, ln2/2].
@@ -188,67 +278,95 @@ void rms_norm(const float* x, const float* weight, float* y, int64_t size, float
   for (int64_t j = 0; j < size; j++) y[j] = weight[j] * (x[j] * inverse);
 }
 
-// N query heads that share keys and values [positions, size]. scores: room for N times `room`, which is at least
-// `positions` rounded up to whole lanes.
-template <int N>
-inline void attend_some(const float* const* queries, const float* keys, const float* values, int64_t positions,
-                        int64_t size, float scale, float* scores, int64_t room, float* const* out) {
-  float most[N], inverse[N];
-  for (int n = 0; n < N; n++) most[n] = -INFINITY;
-  for (int64_t p = 0; p < positions; p++) {
-    float dots[N];
-    dot<N>(keys + p * size, queries, size, dots);
-    for (int n = 0; n < N; n++) {
-      const float score = dots[n] * scale;
-      scores[n * room + p] = score;
-      most[n] = score > most[n] ? score : most[n];
-    }
+// scores[p] = exp(scale * scores[p] - the highest of these); returns their sum. scores: room for whole lanes.
+inline float soften(float* scores, int64_t positions, float scale) {
+  const int64_t padded = (positions + LANES - 1) / LANES * LANES;
+  for (int64_t p = positions; p < padded; p++) scores[p] = -INFINITY;
+  Lanes most = all(-INFINITY);
+  for (int64_t p = 0; p < padded; p += LANES) {
+    const Lanes value = load(scores + p) * scale;
+    most = value > most ? value : most;
+    store(scores + p, value);
   }
-  for (int n = 0; n < N; n++) {
-    float* own = scores + n * room;
-    const int64_t padded = (positions + LANES - 1) / LANES * LANES;
-    for (int64_t p = positions; p < padded; p++) own[p] = -INFINITY;
-    Lanes totals = {};
-    for (int64_t p = 0; p < padded; p += LANES) {
-      Lanes weight = exponential(load(own + p) - most[n]);
-      if (p + LANES > positions)
-        for (int64_t i = positions - p; i < LANES; i++) weight[i] = 0;
-      store(own + p, weight);
-      totals += weight;
-    }
-    inverse[n] = 1.0f / sum(totals);
+  float highest = most[0];
+  for (int lane = 1; lane < LANES; lane++) highest = most[lane] > highest ? most[lane] : highest;
+  Lanes totals = {};
+  for (int64_t p = 0; p < padded; p += LANES) {
+    Lanes weight = exponential(load(scores + p) - highest);
+    if (p + LANES > positions)
+      for (int64_t i = positions - p; i < LANES; i++) weight[i] = 0;
+    store(scores + p, weight);
+    totals += weight;
   }
-  int64_t i = 0;
-  for (; i + LANES <= size; i += LANES) {
-    Lanes mixed[N][2] = {};
-    int64_t p = 0;
-    for (; p + 2 <= positions; p += 2) {
-      const Lanes first = load(values + p * size + i), second = load(values + (p + 1) * size + i);
+  return sum(totals);
+}
+
+// W vectors of lanes, from column i on, of N weighted sums of values.
+template <int N, int W, typename Cached>
+inline void mix(const float* scores, int64_t room, const Cached* values, int64_t positions, int64_t size,
+                const float* inverse, int64_t i, float* const* out) {
+  Lanes mixed[2][N][W] = {};  // two chains: even and odd positions
+  int64_t p = 0;
+  for (; p + 2 <= positions; p += 2)
+#pragma GCC unroll 2
+    for (int c = 0; c < 2; c++) {
+      Lanes value[W];
+#pragma GCC unroll 2
+      for (int w = 0; w < W; w++) value[w] = load(values + (p + c) * size + i + w * LANES);
 #pragma GCC unroll 4
       for (int n = 0; n < N; n++) {
-        mixed[n][0] = madd(all(scores[n * room + p]), first, mixed[n][0]);
-        mixed[n][1] = madd(all(scores[n * room + p + 1]), second, mixed[n][1]);
+        const Lanes weight = all(scores[n * room + p + c]);
+#pragma GCC unroll 2
+        for (int w = 0; w < W; w++) mixed[c][n][w] = madd(weight, value[w], mixed[c][n][w]);
       }
     }
 #pragma GCC unroll 4
-    for (int n = 0; n < N; n++) {
-      if (p < positions) mixed[n][0] = madd(all(scores[n * room + p]), load(values + p * size + i), mixed[n][0]);
-      store(out[n] + i, (mixed[n][0] + mixed[n][1]) * inverse[n]);
+  for (int n = 0; n < N; n++)
+#pragma GCC unroll 2
+    for (int w = 0; w < W; w++) {
+      Lanes& even = mixed[0][n][w];
+      if (p < positions) even = madd(all(scores[n * room + p]), load(values + p * size + i + w * LANES), even);
+      store(out[n] + i + w * LANES, (even + mixed[1][n][w]) * inverse[n]);
     }
+}
+
+// N query heads that share keys and values [positions, size]. scores: room for N times `room`, which is at least
+// `positions` rounded up to whole lanes.
+template <int N, typename Cached>
+inline void attend_some(const float* const* queries, const void* all_keys, const void* all_values, int64_t positions,
+                        int64_t size, float scale, float* scores, int64_t room, float* const* out) {
+  const Cached *keys = static_cast<const Cached*>(all_keys), *values = static_cast<const Cached*>(all_values);
+  constexpr int R = N < 4 ? 4 : 2;  // keys at a time, as registers allow
+  float found[whole(N * R)];
+  int64_t p = 0;
+  for (; p + R <= positions; p += R) {
+    dots<R, N, true>(keys + p * size, size, queries, size, found);
+    for (int n = 0; n < N; n++) std::memcpy(scores + n * room + p, found + n * R, R * sizeof(float));
   }
+  for (; p < positions; p++) {
+    dots<1, N, true>(keys + p * size, size, queries, size, found);
+    for (int n = 0; n < N; n++) scores[n * room + p] = found[n];
+  }
+  float inverse[N];
+  for (int n = 0; n < N; n++) inverse[n] = 1.0f / soften(scores + n * room, positions, scale);
+  int64_t i = 0;
+  for (; i + 2 * LANES <= size; i += 2 * LANES) mix<N, 2>(scores, room, values, positions, size, inverse, i, out);
+  for (; i + LANES <= size; i += LANES) mix<N, 1>(scores, room, values, positions, size, inverse, i, out);
   for (; i < size; i++)
     for (int n = 0; n < N; n++) {
       float mixed = 0;
-      for (int64_t p = 0; p < positions; p++) mixed += scores[n * room + p] * values[p * size + i];
+      for (int64_t p = 0; p < positions; p++) mixed += scores[n * room + p] * number(values[p * size + i]);
       out[n][i] = mixed * inverse[n];
     }
 }
 
-// The same for one to four heads.
-void attend(const float* const* queries, int64_t count, const float* keys, const float* values, int64_t positions,
-            int64_t size, float scale, float* scores, int64_t room, float* const* out) {
-  constexpr decltype(&attend_some<1>) by_count[] = {attend_some<1>, attend_some<2>, attend_some<3>, attend_some<4>};
-  by_count[count - 1](queries, keys, values, positions, size, scale, scores, room, out);
+// The same for one to four heads, with a cache in bfloat16 or float32.
+void attend(const float* const* queries, int64_t count, const void* keys, const void* values, bool half,
+            int64_t positions, int64_t size, float scale, float* scores, int64_t room, float* const* out) {
+  constexpr decltype(&attend_some<1, float>) by_count[2][4] = {
+      {attend_some<1, float>, attend_some<2, float>, attend_some<3, float>, attend_some<4, float>},
+      {attend_some<1, uint16_t>, attend_some<2, uint16_t>, attend_some<3, uint16_t>, attend_some<4, uint16_t>}};
+  by_count[half][count - 1](queries, keys, values, positions, size, scale, scores, room, out);
 }
 
 const Kernels table = {multiply, swiglu, rms_norm, attend};

@@ -3,6 +3,7 @@
 // A pass is one parallel region: every thread walks the same phases and meets the others at a barrier after each. A
 // skipped layer is an `if` around its weights. Knows no text, no sampling and no files; the caller owns all weights.
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <condition_variable>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -43,6 +45,7 @@ struct Layer {
 struct Shape {
   int64_t layers, routed, hidden, heads, kv_heads, head_dim, ffn, vocab, router_width, adapter_width, positions;
   int64_t tanh_first, scaled;
+  int64_t half_cache;  // keys and values in bfloat16
   float eps, rope_scale;
 };
 
@@ -56,12 +59,15 @@ struct Routes {
 // --- kernels, once for each instruction set ------------------------------------------------------------------------
 
 struct Kernels {
-  void (*multiply)(const Matrix&, int64_t, int64_t, const float* const*, float* const*, int64_t, const float*, bool);
+  void (*multiply)(const Matrix&, int64_t, int64_t, const float* const*, float* const*, int64_t, const float*, bool,
+                   float*);
   void (*swiglu)(float*, const float*, int64_t);
   void (*rms_norm)(const float*, const float*, float*, int64_t, float);
-  void (*attend)(const float* const*, int64_t, const float*, const float*, int64_t, int64_t, float, float*, int64_t,
-                 float* const*);
+  void (*attend)(const float* const*, int64_t, const void*, const void*, bool, int64_t, int64_t, float, float*,
+                 int64_t, float* const*);
 };
+
+constexpr int64_t TILE = 16;  // rows that several vectors meet together
 
 #define LEVEL 0
 namespace plain {
@@ -117,7 +123,14 @@ struct Aligned {
 using Buffer = std::vector<float, Aligned<float>>;
 
 constexpr int64_t HEADS_TOGETHER = 4;  // that the attention kernel takes at most
-constexpr int64_t BLOCK = 32;  // tokens of a prompt that share one reading of the weights
+constexpr int64_t BLOCK = 128;  // tokens of a prompt that share one reading of the weights
+
+// To bfloat16, ties to even.
+inline uint16_t rounded(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
 
 // 0 plain, 1 AVX2, 2 AVX-512
 int64_t best_level() {
@@ -234,10 +247,24 @@ struct Model {
   const Kernels* kernels;
   std::mutex one_pass;  // sequences of several visitors take turns, pass by pass
   std::unique_ptr<Team> team;
+  pid_t home;  // the process that the team's threads live in
+
+  // A process that was forked has the memory and none of the threads: it leaves those handles alone and starts its own.
+  void settle() {
+    if (home == getpid()) return;
+    const int size = team.release()->size();
+    new (&one_pass) std::mutex;
+    team = std::make_unique<Team>(size);
+    home = getpid();
+  }
+
+  ~Model() {
+    if (home != getpid()) team.release();
+  }
 };
 
 struct Sequence {
-  float *keys, *values;  // [layer, kv head, position, head_dim]; pages that were never written take no memory
+  char *keys, *values;  // [layer, kv head, position, head_dim]; pages that were never written take no memory
   int64_t length;
   size_t bytes;  // of each
 };
@@ -267,6 +294,7 @@ class Pass {
     const int team = model.team->size();
     normed_.resize(team * rows * s.hidden);
     scores_.resize(team * HEADS_TOGETHER * room_for_scores());
+    tiles_.resize(rows > 1 ? team * room_for_tile() : 0);
   }
 
   // logits: room for `kept` rows, the last ones of these tokens.
@@ -286,6 +314,7 @@ class Pass {
 
  private:
   int64_t room_for_scores() const { return (sequence_.length + rows_) / 64 * 64 + 64; }
+  int64_t room_for_tile() const { return TILE * std::max({shape_.hidden, inner_width(), shape_.heads * shape_.head_dim}); }
   int64_t inner_width() const { return shape_.ffn > shape_.adapter_width ? shape_.ffn : shape_.adapter_width; }
 
   // Where this thread's share of `size` rows begins. On multiples of 16, so that no number depends on the team's size
@@ -298,7 +327,8 @@ class Pass {
   void multiply(int thread, const Matrix& m, const float* const* x, float* const* y, int64_t count,
                 const float* factor = nullptr, bool add = false) const {
     const int team = model_.team->size();
-    kernels_.multiply(m, cut(m.rows, thread, team), cut(m.rows, thread + 1, team), x, y, count, factor, add);
+    kernels_.multiply(m, cut(m.rows, thread, team), cut(m.rows, thread + 1, team), x, y, count, factor, add,
+                      const_cast<float*>(tiles_.data()) + thread * room_for_tile());
   }
 
   void meet() const { model_.team->meet(); }
@@ -468,9 +498,12 @@ class Pass {
     return float(1.0 / (1.0 + std::exp(-logit)));
   }
 
-  float* slot(float* cache, const Layer& layer, int64_t kv_head) const {
+  int64_t cached_bytes() const { return shape_.half_cache ? sizeof(uint16_t) : sizeof(float); }
+
+  char* slot(char* cache, const Layer& layer, int64_t kv_head, int64_t position) const {
     const int64_t number = &layer - model_.layers.data();
-    return cache + (number * shape_.kv_heads + kv_head) * shape_.positions * shape_.head_dim;
+    const int64_t at = (number * shape_.kv_heads + kv_head) * shape_.positions + position;
+    return cache + at * shape_.head_dim * cached_bytes();
   }
 
   void turn(float* head, int64_t t) const {
@@ -486,9 +519,14 @@ class Pass {
   void remember(const Layer& layer, int64_t t, int64_t kv_head) {
     const int64_t size = shape_.head_dim, at = (t * shape_.kv_heads + kv_head) * size;
     turn(keys_.data() + at, t);
-    const int64_t to = (start_ + t) * size, bytes = size * int64_t(sizeof(float));
-    std::memcpy(slot(sequence_.keys, layer, kv_head) + to, keys_.data() + at, bytes);
-    std::memcpy(slot(sequence_.values, layer, kv_head) + to, values_.data() + at, bytes);
+    keep(keys_.data() + at, slot(sequence_.keys, layer, kv_head, start_ + t));
+    keep(values_.data() + at, slot(sequence_.values, layer, kv_head, start_ + t));
+  }
+
+  void keep(const float* head, char* to) const {
+    if (!shape_.half_cache) std::memcpy(to, head, shape_.head_dim * sizeof(float));
+    else
+      for (int64_t i = 0; i < shape_.head_dim; i++) reinterpret_cast<uint16_t*>(to)[i] = rounded(head[i]);
   }
 
   // `count` heads from `first` on, which share keys and values.
@@ -505,9 +543,9 @@ class Pass {
         queries[n] = queries_.data() + at;
         out[n] = attended_.data() + at;
       }
-      kernels_.attend(queries, here, slot(sequence_.keys, layer, kv_head), slot(sequence_.values, layer, kv_head),
-                      start_ + t + 1, s.head_dim, 1.0f / std::sqrt(float(s.head_dim)),
-                      scores_.data() + thread * HEADS_TOGETHER * room, room, out);
+      kernels_.attend(queries, here, slot(sequence_.keys, layer, kv_head, 0),
+                      slot(sequence_.values, layer, kv_head, 0), s.half_cache, start_ + t + 1, s.head_dim,
+                      1.0f / std::sqrt(float(s.head_dim)), scores_.data() + thread * HEADS_TOGETHER * room, room, out);
     }
   }
 
@@ -523,7 +561,7 @@ class Pass {
   float *logits_ = nullptr, *gates_ = nullptr;
   uint8_t* executed_ = nullptr;
   Buffer hidden_, queries_, attended_, keys_, values_, reduced_, inner_, outer_, cosines_, sines_;
-  Buffer normed_, scores_;  // a part for each thread
+  Buffer normed_, scores_, tiles_;  // a part for each thread
 };
 
 }  // namespace
@@ -550,6 +588,7 @@ EXPORTED void* fdx_model_new(const Shape* shape, const Layer* layers, const Matr
     model->frequencies = frequencies;
     model->kernels = kernels_of(level);
     model->team = std::make_unique<Team>(int(threads));
+    model->home = getpid();
     return model.release();
   } catch (...) {
     return nullptr;
@@ -562,7 +601,8 @@ EXPORTED void* fdx_sequence_new(void* model) {
   const Shape& s = static_cast<Model*>(model)->shape;
   auto sequence = new (std::nothrow) Sequence{};
   if (!sequence) return nullptr;
-  sequence->bytes = size_t(s.layers * s.kv_heads * s.positions * s.head_dim) * sizeof(float);
+  const size_t element = s.half_cache ? sizeof(uint16_t) : sizeof(float);
+  sequence->bytes = size_t(s.layers * s.kv_heads * s.positions * s.head_dim) * element;
   auto room = [&] {
     return mmap(nullptr, sequence->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   };
@@ -573,8 +613,8 @@ EXPORTED void* fdx_sequence_new(void* model) {
     delete sequence;
     return nullptr;
   }
-  sequence->keys = static_cast<float*>(keys);
-  sequence->values = static_cast<float*>(values);
+  sequence->keys = static_cast<char*>(keys);
+  sequence->values = static_cast<char*>(values);
   return sequence;
 }
 
@@ -596,6 +636,7 @@ EXPORTED int64_t fdx_feed(void* model_handle, void* sequence_handle, const int32
   for (int64_t t = 0; t < count; t++)
     if (tokens[t] < 0 || tokens[t] >= s.vocab) return 1;
   try {
+    model.settle();
     std::lock_guard<std::mutex> hold(model.one_pass);
     for (int64_t first = 0; first < count; first += BLOCK) {
       const int64_t here = count - first < BLOCK ? count - first : BLOCK;

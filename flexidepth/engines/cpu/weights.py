@@ -25,6 +25,7 @@ KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}  # the numbers that
 # Kinds of rotary embedding whose frequencies do not depend on the sequence.
 _ALIGNED = 64  # bytes
 _STRETCH = 64 * 1024 * 1024  # bytes
+_ROWS_AT_A_TIME = 4096  # of a weight that is looked through
 _LARGE = 2_000_000_000  # parameters, beyond which a second copy might not fit beside the model
 _FIXED_ROPE = ("default", "linear", "llama3", "yarn")
 
@@ -67,20 +68,20 @@ class _Packer:
         """
         _expect(weight, rows, columns)
         weight = weight.detach()
-        full = weight.to("cpu", torch.float32)
-        if not bool(torch.isfinite(full).all()):
+        if not all(bool(torch.isfinite(part).all()) for part in weight.split(_ROWS_AT_A_TIME)):
             raise CheckpointError(f"a weight of shape {[rows, columns]} is not finite: the checkpoint is broken")
         scale = None
         if whole:
-            packed = full
+            packed = weight.to("cpu", torch.float32)
         elif self.precision == "int8":
+            full = weight.to("cpu", torch.float32)
             steps = full.abs().amax(1).clamp_min(1e-30) / 127  # [rows]
             packed = (full / steps[:, None]).round().to(torch.int8)
             scale = self.vector(steps, rows)
         else:
-            packed = weight if weight.dtype == torch.bfloat16 else full.to(torch.bfloat16)
-            if packed is not weight and not torch.equal(packed.float(), full):
-                packed = full
+            packed = weight.to(torch.bfloat16)  # the same tensor where it is in bfloat16 already
+            if packed is not weight and not torch.equal(packed.float(), weight):
+                packed = weight.float()
         self.bytes += packed.numel() * packed.element_size()
         borrowed = self.in_place and packed.dtype == weight.dtype and packed.is_contiguous()
         if borrowed:
@@ -127,14 +128,14 @@ def _memory(size: int) -> Tensor:
 
 def pack(model: FlexiDepthForCausalLM, precision: str) -> PackedWeights:
     """precision: "exact" keeps every weight as it is, in half the bytes where it fits bfloat16; "int8" rounds the rows
-    of all matrices but the routers to 8 bits. Raises EngineError for a model that step.cpp does not compute,
-    CheckpointError for one with weights that are not finite.
+    of all matrices but the routers to 8 bits, and keys and values to bfloat16. Raises EngineError for a model that
+    step.cpp does not compute, CheckpointError for one with weights that are not finite.
     """
     config = model.config
     _refuse(config)
     in_place = sum(p.numel() for p in model.parameters()) > _LARGE
     packer = _Packer(precision, in_place=in_place)
-    shape, stack = _shape(model), model.model
+    shape, stack = _shape(model, half_cache=precision == "int8"), model.model
     layers = (binding.Layer * shape.layers)()
     place = 0
     for packed, module in zip(layers, stack.layers, strict=True):
@@ -199,7 +200,7 @@ def _refuse(config: Any) -> None:
         raise EngineError(f"the cpu engine has no activation {config.hidden_act!r}")
 
 
-def _shape(model: FlexiDepthForCausalLM) -> binding.Shape:
+def _shape(model: FlexiDepthForCausalLM, *, half_cache: bool) -> binding.Shape:
     config = model.config
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     rope: Any = model.model.rotary_emb
@@ -217,13 +218,14 @@ def _shape(model: FlexiDepthForCausalLM) -> binding.Shape:
         positions=config.max_position_embeddings,
         tanh_first=config.router_order == "tanh-norm",
         scaled=config.gate_scaling == "scaled",
+        half_cache=half_cache,
         eps=config.rms_norm_eps,
         rope_scale=rope.attention_scaling,
     )
 
 
 def reading(packed: PackedWeights) -> TokenReading:
-    """What a token reads of them, and of a float32 cache."""
+    """What a token reads of them, and of the cache."""
     shape = packed.shape
     layers = []
     for layer in packed.layers:
@@ -234,7 +236,8 @@ def reading(packed: PackedWeights) -> TokenReading:
         else:
             adapter = _sizes(layer, "adapter_gate", "adapter_up", "adapter_down")
             layers.append(LayerReading(always, run, _sizes(layer, "router_in"), adapter))
-    return TokenReading(layers, _size(packed.head), 2 * 4 * shape.kv_heads * shape.head_dim)
+    cached = 2 if shape.half_cache else 4
+    return TokenReading(layers, _size(packed.head), 2 * cached * shape.kv_heads * shape.head_dim)
 
 
 def _sizes(layer: binding.Layer, *names: str) -> float:
