@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -20,7 +21,7 @@ class Hub(BaseHTTPRequestHandler):
     """As much of the Hub's protocol as snapshot_download speaks; owner/name is public, owner/gated is not."""
 
     files: dict[str, bytes]
-    beside: dict[str, bytes] = {"onnx/model.onnx": b"", "README.md": b""}  # listed, and not to be fetched
+    beside: ClassVar[dict[str, bytes]] = {"onnx/model.onnx": b"", "README.md": b""}  # listed, and not to be fetched
 
     def do_GET(self) -> None:
         parts = self.path.split("?")[0].strip("/").split("/")
