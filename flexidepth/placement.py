@@ -51,6 +51,7 @@ class Need:
     gpu: int
     host: int
     largest: int  # the largest piece that cannot be split, on a GPU
+    weights: int  # the weights alone, as they are stored
 
     @classmethod
     def of(cls, config: FlexiDepthConfig, dtype: str | torch.dtype = "auto") -> Need:
@@ -64,7 +65,8 @@ class Need:
             return int((4 * size.routers + copies * size.others * kind.itemsize) * _OVERHEAD) + _WORK
 
         copies = 2 if size.routers + size.others < _COPIED_LIMIT else 1
-        return cls(with_work(1, stored), with_work(copies, on_host), size.largest * stored.itemsize)
+        weights = (size.routers + size.others) * stored.itemsize
+        return cls(with_work(1, stored), with_work(copies, on_host), size.largest * stored.itemsize, weights)
 
 
 @dataclass(frozen=True)

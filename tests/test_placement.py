@@ -53,7 +53,7 @@ def test_small_models_take_float32_and_a_copy_on_a_cpu() -> None:
     assert need.gpu - GB == int((4 * size.routers + 2 * size.others) * 1.05)
 
 
-NEED = Need(gpu=18 * GB, host=18 * GB, largest=GB)
+NEED = Need(gpu=18 * GB, host=18 * GB, largest=GB, weights=16 * GB)
 
 
 @pytest.mark.parametrize(

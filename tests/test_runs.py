@@ -13,6 +13,7 @@ import pytest
 from analysis.runs import Progress, Runner
 from analysis.turns import Turns
 from flexidepth.errors import UsageError
+from flexidepth.shelf import Shelf
 from flexidepth.trace import TokenStep, Trace, TraceHeader
 from tests.ui.sample_traces import WORDS, make_header, make_steps
 
@@ -49,7 +50,7 @@ def collect(told: list[Progress], run: Iterator[Progress]) -> None:
 
 
 def runner(model: Model) -> Runner:
-    return Runner(None, None, model.start, Turns())
+    return Runner(Shelf.of("toy", None, None), model.start, Turns())
 
 
 def test_a_run_ends_with_its_whole_trace() -> None:
