@@ -116,11 +116,12 @@ class Shelf:
     def _room_for_others(self) -> Room:
         """What is free, and what would be if no model were loaded."""
         host = gpu = 0
-        for model, _ in list(self._loaded.values()):
+        for name, (model, _) in list(self._loaded.items()):
             if isinstance(model, torch.nn.Module):
+                stored = getattr(self._about(name).config, "dtype", None)  # that of a loaded one is what it is held in
                 for parameter in model.parameters():
                     size = parameter.numel() * parameter.element_size()
                     gpu += size * parameter.is_cuda
                     # Weights as they are stored stay mapped files, whose pages count as free memory.
-                    host += size * (parameter.device.type == "cpu" and parameter.dtype != model.config.dtype)
+                    host += size * (parameter.device.type == "cpu" and parameter.dtype != stored)
         return self._room().and_also(host, gpu)

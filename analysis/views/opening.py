@@ -38,8 +38,11 @@ def wire_opening(demo: gr.Blocks, page: Page, compare: CompareTab, models: Offer
         if wrong:
             gr.Warning(f"{'; '.join(wrong)}. What is left of the link is used.", title="Part of the link is wrong")
         chosen = runnable(entries, values.pop("model", models.first))
-        update = model_shown(page, compare, _entry(entries, chosen))
-        update |= refreshed(page.picker, entries, chosen)
+        update = refreshed(page.picker, entries)
+        # The page is built for the first model; whoever chooses another before this answer arrives keeps their choice.
+        if chosen != models.first:
+            update |= model_shown(page, compare, _entry(entries, chosen))
+            update[page.picker.model]["value"] = chosen
         # After the model's own, so that the link's threshold counts.
         update |= {
             component: values[name] for name, component in zip(NAMES, page.shared, strict=True) if name in values

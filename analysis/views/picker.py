@@ -36,9 +36,9 @@ def build_picker(entries: Sequence[ModelEntry], chosen: str) -> Picker:
     return Picker(model, missing)
 
 
-def refreshed(picker: Picker, entries: Sequence[ModelEntry], chosen: str | None) -> dict[Any, Any]:
+def refreshed(picker: Picker, entries: Sequence[ModelEntry]) -> dict[Any, Any]:
     """The updates that show what can be run now."""
-    return {picker.model: gr.update(choices=_choices(entries), value=chosen), picker.missing: _missing(entries)}
+    return {picker.model: gr.update(choices=_choices(entries)), picker.missing: _missing(entries)}
 
 
 def runnable(entries: Sequence[ModelEntry], chosen: str) -> str | None:
