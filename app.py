@@ -47,7 +47,7 @@ def build_demo(
     if shelf is None:
         from flexidepth.shelf import Shelf
 
-        shelf = Shelf.of(name, model, tokenizer)
+        shelf = Shelf.holding({name: (model, tokenizer)})
     runner = Runner(shelf, start, Turns())
     entries = shelf.entries()
     with gr.Blocks(
@@ -244,6 +244,40 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _models(given: list[str], environment: dict[str, str]) -> tuple[Shelf, Start | None]:
+    """The models of the page, the first one loaded, and what starts a run. On a ZeroGPU Space those given, all of them
+    loaded now, because a run there is a fork of this process.
+    """
+    from flexidepth import zero_gpu
+
+    spaces = zero_gpu.lend(environment)
+    from transformers.utils import logging
+
+    from flexidepth import generation
+    from flexidepth.checkpoint import load
+    from flexidepth.engines import make_ready
+    from flexidepth.known_models import listed_names
+    from flexidepth.shelf import Shelf
+
+    logging.disable_progress_bar()
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    if spaces:
+        held = {name: load(name, "cuda", progress=say) for name in given}
+        return Shelf.holding(held), zero_gpu.lent_start(spaces, held, generation.start)
+
+    def ready(name: str) -> tuple[Any, Any]:
+        model, tokenizer = load(name, progress=say)
+        say(f"Engine: {make_ready('auto', model)}")
+        return model, tokenizer
+
+    shelf = Shelf(listed_names(given), ready)
+    shelf.take(None)
+    return shelf, None
+
+
 def main(arguments: list[str] | None = None) -> int:
     given = parse_arguments(arguments, dict(os.environ))
     # Gradio reads these, and calls its own address while it starts.
@@ -251,22 +285,8 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "localhost,127.0.0.1,0.0.0.0")))
     try:
         port = check_port(given.host, given.port)
-        from transformers.utils import logging
-
-        from flexidepth.checkpoint import load
-        from flexidepth.engines import make_ready
-        from flexidepth.known_models import listed_names
-        from flexidepth.shelf import Shelf
-
-        logging.disable_progress_bar()
-
-        def ready(name: str) -> tuple[Any, Any]:
-            model, tokenizer = load(name, progress=lambda line: print(line, flush=True))
-            print(f"Engine: {make_ready('auto', model)}", flush=True)
-            return model, tokenizer
-
-        shelf = Shelf(listed_names(given.models), ready)
-        demo = build_demo(*shelf.take(None), given.model, shelf=shelf)
+        shelf, start = _models(given.models, dict(os.environ))
+        demo = build_demo(*shelf.take(None), given.model, start, shelf)
         _, url, _ = demo.launch(
             server_name=given.host, server_port=port, prevent_thread_lock=True, **launch_settings()
         )

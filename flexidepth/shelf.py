@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -34,10 +34,10 @@ class Shelf:
         self._known: dict[str, About] = {}
 
     @classmethod
-    def of(cls, name: str, model: Any, tokenizer: Any) -> Self:
-        """One model that is loaded already."""
-        shelf = cls([name], lambda _: (model, tokenizer))
-        shelf._loaded[name] = (model, tokenizer)
+    def holding(cls, loaded: Mapping[str, tuple[Any, Any]]) -> Self:
+        """Models that are loaded already, and no others."""
+        shelf = cls(list(loaded), loaded.__getitem__, lambda: Room(0))
+        shelf._loaded.update(loaded)
         return shelf
 
     @property

@@ -50,7 +50,7 @@ def collect(told: list[Progress], run: Iterator[Progress]) -> None:
 
 
 def runner(model: Model) -> Runner:
-    return Runner(Shelf.of("toy", None, None), model.start, Turns())
+    return Runner(Shelf.holding({"toy": (None, None)}), model.start, Turns())
 
 
 def test_a_run_ends_with_its_whole_trace() -> None:

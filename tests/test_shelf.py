@@ -101,7 +101,7 @@ def test_names_that_are_not_served_are_refused(two: list[str]) -> None:
     with pytest.raises(UsageError, match="not served here: choose one of four, six"):
         shelf_of(two).take("seven")
     model: Any = torch.nn.Identity()
-    assert Shelf.of("only", model, None).take("whatever a trace says")[0] is model
+    assert Shelf.holding({"only": (model, None)}).take("whatever a trace says")[0] is model
 
 
 def test_a_broken_model_says_why_and_loading_it_says_the_same(two: list[str]) -> None:
