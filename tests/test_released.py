@@ -13,6 +13,8 @@ import flexidepth
 from flexidepth import generation
 from flexidepth.checkpoint import trained_fingerprint
 from flexidepth.errors import CheckpointError, EngineError, UsageError
+from flexidepth.placement import Placement
+from flexidepth.released import load_released
 from flexidepth.shards import INDEX_FILE
 from tests.released_layout import END_OF_TEXT, END_OF_TURN, write_released
 
@@ -100,6 +102,20 @@ def test_layers_on_disk_give_the_same_logits_and_gates(released: Path, ids: torc
     assert [step.token_id for step in ours.steps] == [step.token_id for step in wanted.steps]
     with pytest.raises(EngineError, match="whole model in this machine's memory"):
         flexidepth.generate(split, tokenizer, "Hi", engine="cpu")
+
+
+def test_what_does_not_fit_a_memory_limit_stays_on_disk(released: Path, ids: torch.Tensor) -> None:
+    """The way a model larger than a GPU is spread, with this machine's memory as the only one that is limited."""
+    plain, _ = flexidepth.load(released, "cpu", "bfloat16")
+    told: list[str] = []
+    limited = Placement("several", "auto", {"cpu": 80_000})
+    spread = load_released(released, "tiny", limited, torch.bfloat16, told.append)
+    kept = {name: spread.hf_device_map.get(f"model.layers.{name}") for name in range(4)}
+    assert "disk" in kept.values()
+    assert spread.device.type == "cpu"
+    with torch.inference_mode():
+        assert torch.equal(spread(ids).logits, plain(ids).logits)
+    assert told == ["tiny is spread over several memories: what does not lie on a GPU is read anew at every token"]
 
 
 def test_device_maps_that_cannot_be_are_refused(released: Path, tiny: str) -> None:
