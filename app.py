@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -17,36 +17,47 @@ from analysis.runs import Progress, Runner, Start
 from analysis.tasks import samples, task_named
 from analysis.turns import Turns
 from analysis.views.compare_tab import wire_compare
-from analysis.views.page import ModelFacts, Page, build_page
+from analysis.views.opening import wire_opening
+from analysis.views.page import Page, build_page
 from analysis.views.rerun import wire_rerun
 from analysis.views.results import shown
-from analysis.views.share import NAMES, link_script, restored
 from analysis.views.theme import STYLE, theme
 from analysis.views.token_view import view_value, waiting_line
 from flexidepth.errors import FlexiDepthError, UsageError
 from flexidepth.trace import Trace
 
+if TYPE_CHECKING:
+    from flexidepth.shelf import Shelf
+
 WAITING_ROOM = 16  # visitors who see their place in line; further ones wait in gradio's queue
 KEEP_SECONDS = 3600  # exported files
+DEFAULT_MODEL = "smollm2-135m"
 
 
-def build_demo(model: Any, tokenizer: Any, name: str, start: Start | None = None) -> gr.Blocks:
-    """The page and its two endpoints, /stream and /trace. `start` replaces flexidepth.generation.start in tests."""
+def build_demo(
+    model: Any, tokenizer: Any, name: str, start: Start | None = None, shelf: Shelf | None = None
+) -> gr.Blocks:
+    """The page and its two endpoints, /stream and /trace, for one loaded model, or for a shelf's, of which it is the
+    first. `start` replaces flexidepth.generation.start in tests.
+    """
     if start is None:
         from flexidepth import generation
 
         start = generation.start
-    runner = Runner(model, tokenizer, start, Turns())
-    config = model.config
-    facts = ModelFacts(name, config.num_hidden_layers, len(config.routed_layers), config.threshold)
+    if shelf is None:
+        from flexidepth.shelf import Shelf
+
+        shelf = Shelf.holding({name: (model, tokenizer)})
+    runner = Runner(shelf, start, Turns())
+    entries = shelf.entries()
     with gr.Blocks(
         title="FlexiDepth Viewer", analytics_enabled=False, delete_cache=(600, KEEP_SECONDS), fill_width=True
     ) as demo:
-        page, compare = build_page(facts)
+        page, compare = build_page(entries, entries[0])
         _wire_page(page, runner)
-        wire_compare(compare, runner, _told, WAITING_ROOM)
+        wire_compare(compare, runner, page.picker.model, _told, WAITING_ROOM)
         wire_rerun(page.rerun, runner, page.trace, _told, WAITING_ROOM)
-        _wire_links(demo, page)
+        wire_opening(demo, page, compare, shelf)
         _wire_endpoints(runner)
     demo.queue(max_size=64, default_concurrency_limit=WAITING_ROOM)
     return demo
@@ -75,12 +86,19 @@ def _wire_page(page: Page, runner: Runner) -> None:
         return gr.update(interactive=False), gr.update(interactive=True), hidden, hidden, hidden, "", None
 
     def answer(
-        prompt: str, max_new_tokens: float, temperature: float, top_p: float, seed: float, threshold: float, chat: bool
+        prompt: str,
+        max_new_tokens: float,
+        temperature: float,
+        top_p: float,
+        seed: float,
+        threshold: float,
+        chat: bool,
+        model: str | None,
     ) -> Iterator[tuple[str, Trace | None]]:
         settings = _settings(max_new_tokens, temperature, seed, threshold, chat) | {"top_p": float(top_p)}
-        with closing(runner.run(prompt, settings)) as run:
+        with closing(runner.run(prompt, settings, model)) as run:
             for now in _told(run):
-                yield (view_value(now.lines) if now.trace else waiting_line(now.ahead)), now.trace
+                yield (view_value(now.lines) if now.trace else waiting_line(now.waiting)), now.trace
 
     def finish(trace: Trace | None, dark: bool) -> dict[Any, Any]:
         update: dict[Any, Any] = {page.run: gr.update(interactive=True), page.stop: gr.update(interactive=False)}
@@ -100,32 +118,13 @@ def _wire_page(page: Page, runner: Runner) -> None:
         validator=check,
         **quiet,
     )
-    answered = began.success(answer, page.settings, [page.view, page.trace], concurrency_limit=WAITING_ROOM, **quiet)
+    asked = [*page.settings, page.picker.model]
+    answered = began.success(answer, asked, [page.view, page.trace], concurrency_limit=WAITING_ROOM, **quiet)
     finished = [page.run, page.stop, page.view, page.rerun.whole, *page.results.all]
     theme_now = "(trace, dark) => [trace, document.body.classList.contains('dark')]"
     for outcome in (answered.success, answered.failure):  # `then` does not follow a failure in gradio 6.31
         outcome(finish, [page.trace, page.dark], finished, js=theme_now, **quiet)
     page.stop.click(finish, [page.trace, page.dark], finished, js=theme_now, cancels=[answered], **quiet)
-
-
-def _wire_links(demo: gr.Blocks, page: Page) -> None:
-    def restore(request: gr.Request) -> dict[Any, Any]:
-        values, wrong = restored(dict(request.query_params))
-        if wrong:
-            gr.Warning(f"{'; '.join(wrong)}. What is left of the link is used.", title="Part of the link is wrong")
-        update: dict[Any, Any] = {page.sample: gr.skip()}  # gradio takes no empty answer
-        update |= {
-            component: values[name] for name, component in zip(NAMES, page.shared, strict=True) if name in values
-        }
-        if "task" in values:
-            offered = samples(task_named(values["task"]))
-            update[page.sample] = gr.update(choices=[each.title for each in offered], value=offered[0].title)
-        return update
-
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    demo.load(restore, None, [*page.shared, page.sample], **quiet)
-    made = page.share.click(None, page.shared, page.link, js=link_script())
-    made.then(None, None, page.link, js="() => ({__type__: 'update', visible: true})")
 
 
 def _wire_endpoints(runner: Runner) -> None:
@@ -179,7 +178,7 @@ def _told(run: Iterator[Progress]) -> Iterator[Progress]:
     """The same run; what goes wrong becomes a message for the visitor, without anything that was typed."""
     try:
         yield from run
-    except UsageError as error:
+    except FlexiDepthError as error:
         raise gr.Error(str(error), title="This cannot run", print_exception=False) from None
     except (GeneratorExit, gr.Error):
         raise
@@ -227,15 +226,56 @@ def parse_arguments(arguments: list[str] | None, environment: dict[str, str]) ->
         "--port", type=_port, default=port, help="port to serve on, 0 for any free one (default: %(default)s)"
     )
     parser.add_argument(
-        "--model", default="smollm2-135m", help="bundled name, directory or Hub id (default: %(default)s)"
+        "--model",
+        action="append",
+        dest="models",
+        metavar="MODEL",
+        help=f"bundled name, directory or Hub id (default: {DEFAULT_MODEL}); given again, further ones to choose from",
     )
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    given.models = given.models or [environment.get("FLEXIDEPTH_MODEL") or DEFAULT_MODEL]
+    given.model = given.models[0]
+    return given
 
 
 def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port: give a number from 0 to 65535")
     return int(text)
+
+
+def _models(given: list[str], environment: dict[str, str]) -> tuple[Shelf, Start | None]:
+    """The models of the page, the first one loaded, and what starts a run. On a ZeroGPU Space those given, all of them
+    loaded now, because a run there is a fork of this process.
+    """
+    from flexidepth import zero_gpu
+
+    spaces = zero_gpu.lend(environment)
+    from transformers.utils import logging
+
+    from flexidepth import generation
+    from flexidepth.checkpoint import load
+    from flexidepth.engines import make_ready
+    from flexidepth.known_models import listed_names
+    from flexidepth.shelf import Shelf
+
+    logging.disable_progress_bar()
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    if spaces:
+        held = {name: load(name, "cuda", progress=say) for name in given}
+        return Shelf.holding(held), zero_gpu.lent_start(spaces, held, generation.start)
+
+    def ready(name: str) -> tuple[Any, Any]:
+        model, tokenizer = load(name, progress=say)
+        say(f"Engine: {make_ready('auto', model)}")
+        return model, tokenizer
+
+    shelf = Shelf(listed_names(given), ready)
+    shelf.take(None)
+    return shelf, None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -245,15 +285,8 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "localhost,127.0.0.1,0.0.0.0")))
     try:
         port = check_port(given.host, given.port)
-        from transformers.utils import logging
-
-        from flexidepth.checkpoint import load
-        from flexidepth.engines import make_ready
-
-        logging.disable_progress_bar()
-        model, tokenizer = load(given.model, progress=lambda line: print(line, flush=True))
-        print(f"Engine: {make_ready('auto', model)}", flush=True)
-        demo = build_demo(model, tokenizer, given.model)
+        shelf, start = _models(given.models, dict(os.environ))
+        demo = build_demo(*shelf.take(None), given.model, start, shelf)
         _, url, _ = demo.launch(
             server_name=given.host, server_port=port, prevent_thread_lock=True, **launch_settings()
         )

@@ -1,4 +1,4 @@
-"""One loaded model, one visitor at a time: request -> progress of a run.
+"""Several models, one visitor at a time: request -> progress of a run.
 
 Knows no page, and keeps nothing of what anybody asked.
 """
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from analysis.turns import Turns
 from flexidepth.trace import TokenStep, Trace, TraceHeader, header_line, step_line, summary_line
@@ -22,34 +22,55 @@ Start = Callable[..., tuple[TraceHeader, Iterator[TokenStep]]]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands: `ahead` others before it, or its trace so far with the lines of its file."""
+    """Where a run stands: `ahead` others before it, its model `loading`, or its trace so far with the lines of its
+    file.
+    """
 
     ahead: int = 0
+    loading: str = ""
     trace: Trace | None = None
     lines: tuple[str, ...] = ()
 
+    @property
+    def waiting(self) -> dict[str, Any]:
+        """What a run without a trace waits for, as the views read it."""
+        return {"loading": self.loading} if self.loading else {"ahead": self.ahead}
+
 
 Told = Callable[[Iterator[Progress]], Iterator[Progress]]  # turns what goes wrong into a message
+
+
+class Models(Protocol):
+    """By name; None is the one that the page was started with. See `flexidepth.shelf`."""
+
+    def title(self, name: str | None) -> str: ...
+
+    def is_loaded(self, name: str | None) -> bool: ...
+
+    def take(self, name: str | None) -> tuple[Any, Any]: ...
 
 
 @dataclass(frozen=True)
 class Runner:
     """start: checks a request and returns its header and steps, as `flexidepth.generation.start` does."""
 
-    model: Any
-    tokenizer: Any
+    models: Models
     start: Start
     turns: Turns
 
-    def run(self, prompt: str, settings: dict[str, Any]) -> Generator[Progress, None, None]:
-        """Waits for its turn, then yields every FLUSH_SECONDS and once more at the end, with the summary line.
+    def run(self, prompt: str, settings: dict[str, Any], model: str | None = None) -> Generator[Progress, None, None]:
+        """Waits for its turn, loads the model if need be, then yields every FLUSH_SECONDS and once more at the end,
+        with the summary line.
 
-        Closing it stops the model and lets the next run begin. Raises what `start` raises.
+        Closing it stops the work and lets the next run begin, but a model that is being loaded is loaded to its end.
+        Raises what `start` and `Models.take` raise.
         """
         with self.turns.ticket() as ticket:
             while not ticket.wait(LOOK_SECONDS):
                 yield Progress(ahead=ticket.ahead())
-            header, steps = self.start(self.model, self.tokenizer, prompt, **settings)
+            if not self.models.is_loaded(model):
+                yield Progress(loading=self.models.title(model))
+            header, steps = self.start(*self.models.take(model), prompt, **settings)
             done: list[TokenStep] = []
             lines = [header_line(header)]
             with closing(cast(Generator[TokenStep, None, None], steps)):

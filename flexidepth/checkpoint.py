@@ -19,14 +19,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+from transformers.integrations.accelerate import load_offloaded_parameter
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from flexidepth import base_models
 from flexidepth.configuration import FlexiDepthConfig
-from flexidepth.errors import CheckpointError, ConfigError, UnknownModelError, UsageError
+from flexidepth.errors import CheckpointError, UnknownModelError, UsageError
 from flexidepth.modeling import FlexiDepthForCausalLM
+from flexidepth.placement import DeviceMap, Placement, checked_dtype, dtype_on, resolve_device, roomy_place
+from flexidepth.released import base_config, load_released, load_tokenizer
 
 CARD_FILE = "flexidepth.json"
 WEIGHTS_FILE = "flexidepth.safetensors"
@@ -42,7 +44,6 @@ _OWN_FIELDS = (
     "router_order",
 )
 _FINGERPRINT_SAMPLES = 64
-_FLOAT32_LIMIT = 1_000_000_000  # parameters; float32 is faster on most CPUs, as long as it fits
 
 
 @dataclass(frozen=True)
@@ -87,22 +88,30 @@ def load(
     base: str | None = None,
     force: bool = False,
     progress: base_models.Progress | None = None,
+    device_map: DeviceMap | None = None,
 ) -> tuple[FlexiDepthForCausalLM, PreTrainedTokenizerBase]:
     """A model ready to run and its tokenizer.
 
-    name_or_path: a bundled checkpoint's name, a directory (of ours, or in the released layout) or a Hub id. base:
-    replaces the base model that the checkpoint names. force: accept a base model with another fingerprint. progress:
-    is told in words what takes long, such as a first download; without it the lines go to the log.
+    name_or_path: a bundled checkpoint's name, a directory (of ours, or in the released layout) or a Hub id. device:
+    "auto" takes what `placement.place` finds room on, and refuses, before it loads, what has none. base: replaces
+    the base model that the checkpoint names. force: accept a base model with another fingerprint. progress: is told in
+    words what takes long, such as a first download; without it the lines go to the log. device_map: where each module
+    of a released model lies ("cpu", "disk", a GPU's number), in place of device.
     Raises UnknownModelError, CheckpointError, ConfigError, BaseModelError, UsageError.
     """
-    device = resolve_device(device)
+    fixed = None if device == "auto" else resolve_device(device)
+    kind = checked_dtype(dtype)
     model: Any  # from_pretrained is typed more narrowly than it is
     progress = progress or logging.getLogger(__name__).info
     directory = _directory(str(name_or_path), progress)
     if (directory / CARD_FILE).is_file():
+        if device_map is not None:
+            raise UsageError("a device map needs a model in the released layout: leave it out, or name a device")
         card = CheckpointCard.read(directory)
         base_path = base_models.base_directory(base or card.base, progress=progress)
-        model = from_base(base_path, card.config, device=device, dtype=dtype)
+        config = FlexiDepthConfig.from_base(base_config(base_path), **card.config)
+        device = fixed or roomy_place(directory.name, config, kind, may_split=False).device
+        model = from_base(base_path, card.config, device=device, dtype=kind)
         found = base_fingerprint(model)
         if found != card.base_fingerprint and not force:
             raise CheckpointError(
@@ -112,19 +121,14 @@ def load(
         attach(model, directory / WEIGHTS_FILE)
         tokenizer_path = base_path
     else:
-        model_type = base_config(directory).model_type
-        if model_type not in ("flexidepth", "ddllama"):
-            raise UsageError(
-                f"{name_or_path} is a plain {model_type} model without routers: train some with "
-                f"python -m flexidepth train --base {name_or_path}"
-            )
-        model = AutoModelForCausalLM.from_pretrained(
-            directory, dtype=_dtype(dtype, device, directory), device_map=device
-        )
+        placed = None if fixed is None else Placement(fixed, fixed)
+        if device_map is not None:
+            placed = Placement("several", dict(device_map))
+        model = load_released(directory, str(name_or_path), placed, kind, progress)
         tokenizer_path = directory
     model.eval()
     model.name_or_path = str(name_or_path)
-    return model, AutoTokenizer.from_pretrained(tokenizer_path)
+    return model, load_tokenizer(tokenizer_path)
 
 
 def from_base(
@@ -133,7 +137,7 @@ def from_base(
     """The base model in `base_path` with freshly initialised routers and adapters. `own`: our configuration fields."""
     config = FlexiDepthConfig.from_base(base_config(base_path), **own)
     return FlexiDepthForCausalLM.from_base(
-        base_path, config=config, dtype=_dtype(dtype, device, base_path), device_map=device
+        base_path, config=config, dtype=dtype_on(device, config, checked_dtype(dtype)), device_map=device
     )
 
 
@@ -216,35 +220,23 @@ def base_fingerprint(model: PreTrainedModel) -> str:
 
 
 def trained_fingerprint(model: PreTrainedModel) -> str:
-    """16 hex digits over router and adapter weights: which checkpoint made a trace."""
+    """16 hex digits over router and adapter weights: which checkpoint made a trace.
+
+    Every run asks, and reading an 8B model's takes a second: kept on the model until one of the weights changes.
+    """
+    state = sorted(trained_state(model).items())
+    # A tensor made in inference mode does not count its changes, and nobody trains one.
+    seen = [(id(tensor), tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for _, tensor in state]
+    kept = vars(model).get("_trained_fingerprint")
+    if kept is not None and kept[0] == seen:
+        return str(kept[1])
     digest = hashlib.sha256()
-    for name, tensor in sorted(trained_state(model).items()):
-        digest.update(name.encode() + tensor.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def resolve_device(device: str) -> str:
-    """ "auto" -> cuda when there is one, else cpu. Raises UsageError for a device that this machine lacks."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        first_line = str(error).splitlines()[0]
-        raise UsageError(f"device {device!r} is not available ({first_line}): use cpu or auto") from None
-    return device
-
-
-def _dtype(dtype: str | torch.dtype, device: str, directory: Path) -> str | torch.dtype:
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    if dtype != "auto":
-        resolved = getattr(torch, dtype, None)
-        if not isinstance(resolved, torch.dtype) or not resolved.is_floating_point:
-            raise UsageError(f"dtype {dtype!r} is unknown: use auto, float32, bfloat16 or float16")
-        return resolved
-    small = sum(file.stat().st_size for file in directory.glob("*.safetensors")) < 2 * _FLOAT32_LIMIT
-    return torch.float32 if device == "cpu" and small else "auto"
+    for name, tensor in state:
+        here: Tensor = load_offloaded_parameter(model, name) if tensor.is_meta else tensor
+        digest.update(name.encode() + here.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes())
+    found = digest.hexdigest()[:16]
+    vars(model)["_trained_fingerprint"] = (seen, found)
+    return found
 
 
 def _directory(name_or_path: str, progress: base_models.Progress) -> Path:
@@ -262,12 +254,3 @@ def _directory(name_or_path: str, progress: base_models.Progress) -> Path:
     raise UnknownModelError(
         f"unknown model {name_or_path!r}: use one of {', '.join(names)}, a directory, or a Hub id such as owner/name"
     )
-
-
-def base_config(directory: Path) -> LlamaConfig:
-    try:
-        return AutoConfig.from_pretrained(directory)
-    except ConfigError:
-        raise
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{directory}/config.json cannot be used ({str(error).splitlines()[0]})") from None

@@ -37,7 +37,7 @@ class LayerRoute:
     def decide(self, gates: Tensor) -> Tensor:
         """[B, T] gates -> [B, T] bool, whether the layer runs."""
         if self.forced is not None:
-            return self.forced
+            return self.forced.to(gates.device)  # under a device map the layers lie on several
         return torch.rand_like(gates) < gates if self.sampled else gates > self.threshold
 
 

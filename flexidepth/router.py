@@ -12,6 +12,16 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from flexidepth.configuration import FlexiDepthConfig
 
 
+class Float32Linear(nn.Linear):
+    """A linear map without bias, in float32 whatever its weight is stored in. A module and no bare product with the
+    weight: under a device map, accelerate brings a weight that lies elsewhere only when its module is called.
+    """
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[..., in] -> [..., out] float32"""
+        return F.linear(values.float(), self.weight.float())
+
+
 class Router(nn.Module):
     """Decides, token by token, whether a layer runs (paper, equation 1; order of the released code by default).
 
@@ -23,20 +33,19 @@ class Router(nn.Module):
     def __init__(self, config: FlexiDepthConfig) -> None:
         super().__init__()
         self.tanh_first = config.router_order == "tanh-norm"
-        self.router_enc = nn.Linear(config.hidden_size, config.router_width, bias=False)
+        self.router_enc = Float32Linear(config.hidden_size, config.router_width, bias=False)
         self.router_norm = LlamaRMSNorm(config.router_width, eps=config.rms_norm_eps)
-        self.router_dec = nn.Linear(config.router_width, config.hidden_size, bias=False)
-        self.router_head = nn.Linear(config.hidden_size, 1, bias=False)
+        self.router_dec = Float32Linear(config.router_width, config.hidden_size, bias=False)
+        self.router_head = Float32Linear(config.hidden_size, 1, bias=False)
 
     def features(self, normed: Tensor) -> Tensor:
         """[..., D] normalised layer input -> [..., D / reduction] float32, after norm and tanh."""
-        reduced = F.linear(normed.float(), self.router_enc.weight.float())
+        reduced = self.router_enc(normed)
         return self.router_norm(torch.tanh(reduced)) if self.tanh_first else torch.tanh(self.router_norm(reduced))
 
     def logits(self, normed: Tensor) -> Tensor:
         """[..., D] normalised layer input -> [...] float32; a gate is the sigmoid of its logit."""
-        widened = F.linear(self.features(normed), self.router_dec.weight.float())
-        return F.linear(widened, self.router_head.weight.float()).squeeze(-1)
+        return self.router_head(self.router_dec(self.features(normed))).squeeze(-1)
 
     def forward(self, normed: Tensor) -> Tensor:
         """[..., D] normalised layer input -> [...] gates in 0..1, float32."""

@@ -33,6 +33,19 @@ def test_addresses(arguments: list[str], environment: dict[str, str], host: str,
     assert (given.host, given.port, given.model) == (host, port, "smollm2-135m")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "environment", "models"),
+    [
+        (["--model", "a", "--model", "b"], {"FLEXIDEPTH_MODEL": "c"}, ["a", "b"]),
+        ([], {"FLEXIDEPTH_MODEL": "c"}, ["c"]),
+        ([], {"FLEXIDEPTH_MODEL": ""}, ["smollm2-135m"]),
+    ],
+)
+def test_models(arguments: list[str], environment: dict[str, str], models: list[str]) -> None:
+    given = app.parse_arguments(arguments, environment)
+    assert (given.models, given.model) == (models, models[0])
+
+
 @pytest.mark.parametrize("port", ["-1", "65536", "many", "1.5", ""])
 def test_ports_that_are_none(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:

@@ -83,6 +83,24 @@ def test_fingerprint_ignores_precision_and_trained_weights(saved):
     assert checkpoint.base_fingerprint(model) == rounded
 
 
+def test_the_fingerprint_of_trained_weights_follows_them(saved):
+    import copy
+
+    _, model = saved
+    first = checkpoint.trained_fingerprint(model)
+    assert checkpoint.trained_fingerprint(model) == first
+    twin = copy.deepcopy(model)
+    weight = next(iter(checkpoint.trained_state(model).values()))
+    before = weight.detach().clone()
+    with torch.no_grad():
+        weight.add_(1)
+    changed = checkpoint.trained_fingerprint(model)
+    assert changed != first
+    assert checkpoint.trained_fingerprint(twin) == first
+    weight.data = before  # another tensor under the same name
+    assert checkpoint.trained_fingerprint(model) == first
+
+
 NAME = "model.layers.2.router.router_enc.weight"
 
 

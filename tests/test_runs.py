@@ -12,7 +12,9 @@ import pytest
 
 from analysis.runs import Progress, Runner
 from analysis.turns import Turns
-from flexidepth.errors import UsageError
+from flexidepth.errors import CheckpointError, UsageError
+from flexidepth.placement import Room
+from flexidepth.shelf import Shelf
 from flexidepth.trace import TokenStep, Trace, TraceHeader
 from tests.ui.sample_traces import WORDS, make_header, make_steps
 
@@ -49,7 +51,7 @@ def collect(told: list[Progress], run: Iterator[Progress]) -> None:
 
 
 def runner(model: Model) -> Runner:
-    return Runner(None, None, model.start, Turns())
+    return Runner(Shelf.holding({"toy": (None, None)}), model.start, Turns())
 
 
 def test_a_run_ends_with_its_whole_trace() -> None:
@@ -135,3 +137,40 @@ def test_turns_come_in_order() -> None:
     assert order == [0, 1, 2]
     assert [ticket.ahead() for ticket in tickets] == [0, 0, 0]
     assert not tickets[0].wait(0.01)  # who has left has no turn
+
+
+def test_a_model_that_is_not_loaded_is_loaded_in_turn_and_named() -> None:
+    order: list[str] = []
+    model = Model()
+
+    def load(name: str) -> tuple[Any, Any]:
+        order.append(name)
+        return None, None
+
+    subject = Runner(Shelf(["near", "far"], load, lambda: Room(0)), model.start, Turns())
+    with subject.turns.ticket():
+        run = subject.run("words", {}, "far")
+        assert next(run).waiting == {"ahead": 1}
+        assert order == []
+    told = list(run)
+    assert told[0].waiting == {"loading": "far"}
+    assert told[0].trace is None
+    assert told[-1].trace is not None
+    assert order == ["far"]
+    assert not [now for now in subject.run("words", {}, "far") if now.trace is None]
+    assert order == ["far"]
+
+
+def test_a_model_that_cannot_be_loaded_frees_the_next_run() -> None:
+    model = Model()
+
+    def load(name: str) -> tuple[Any, Any]:
+        if name == "broken":
+            raise CheckpointError("a shard is missing: fetch it")
+        return None, None
+
+    subject = Runner(Shelf(["whole", "broken"], load, lambda: Room(0)), model.start, Turns())
+    with pytest.raises(CheckpointError, match="a shard is missing"):
+        list(subject.run("words", {}, "broken"))
+    assert len(subject.turns) == 0
+    assert list(subject.run("words", {}))[-1].trace is not None

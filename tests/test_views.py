@@ -135,7 +135,7 @@ def test_view_values_are_the_trace_without_tags() -> None:
     value = view_value(trace.to_lines())
     assert "<" not in value
     assert Trace.from_lines(value.splitlines()) == trace
-    assert json.loads(waiting_line(2)) == {"waiting": {"ahead": 2}}
+    assert json.loads(waiting_line({"ahead": 2})) == {"waiting": {"ahead": 2}}
 
 
 def test_the_template_is_constant_and_text_never_reaches_it() -> None:

@@ -118,14 +118,20 @@ def build_compare(*, always_on: int, num_layers: int, threshold: float) -> Compa
     )
 
 
-def wire_compare(tab: CompareTab, runner: Runner, told: Told, concurrency_limit: int) -> None:
-    """Connects the tab. told: see `Told`."""
+def wire_compare(tab: CompareTab, runner: Runner, model: gr.Dropdown, told: Told, concurrency_limit: int) -> None:
+    """Connects the tab. model: the one to run. told: see `Told`."""
 
     def begin() -> tuple[Any, ...]:
         return gr.update(interactive=False), gr.update(interactive=True), gr.update(visible=False), "", []
 
     def compare(
-        tasks: list[str], inputs: float, passage: str, numbers: str, max_new_tokens: float, threshold: float
+        tasks: list[str],
+        inputs: float,
+        passage: str,
+        numbers: str,
+        max_new_tokens: float,
+        threshold: float,
+        model: str,
     ) -> Iterator[tuple[str, list[Recorded]]]:
         chosen = [task.name for task in TASKS if task.name in tasks]
         settings = {
@@ -146,10 +152,10 @@ def wire_compare(tab: CompareTab, runner: Runner, told: Told, concurrency_limit:
                 lines.append(run_line(panels(prompts).index(prompt.task), prompt.title))
                 sent: int | None = None
                 now = Progress()
-                with closing(runner.run(prompt.text, settings)) as run:
+                with closing(runner.run(prompt.text, settings, model)) as run:
                     for now in run:
                         if now.trace is None:
-                            lines.append(json.dumps({"waiting": {"ahead": now.ahead}}))
+                            lines.append(json.dumps({"waiting": now.waiting}))
                         else:
                             lines.extend(trace_lines(now.trace, sent))
                             sent = len(now.trace.steps)
@@ -182,7 +188,9 @@ def wire_compare(tab: CompareTab, runner: Runner, told: Told, concurrency_limit:
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     began = tab.run.click(begin, None, [tab.run, tab.stop, tab.files, tab.view, tab.runs], **quiet)
-    compared = began.success(compare, tab.settings, [tab.view, tab.runs], concurrency_limit=concurrency_limit, **quiet)
+    compared = began.success(
+        compare, [*tab.settings, model], [tab.view, tab.runs], concurrency_limit=concurrency_limit, **quiet
+    )
     finished = [tab.run, tab.stop, tab.view, tab.files, *tab.downloads.values(), tab.caption]
     for outcome in (compared.success, compared.failure):  # `then` does not follow a failure in gradio 6.31
         outcome(finish, [tab.view, tab.runs], finished, **quiet)

@@ -111,6 +111,7 @@ function refresh() {
 function speak() {
   let words = "Choose tasks and press Run";
   if (ended) words = ended.stopped ? "Stopped early" : "Finished";
+  else if (waiting && waiting.loading) words = "Loading " + waiting.loading;
   else if (waiting) words = "In line: " + waiting.ahead + (waiting.ahead === 1 ? " run is" : " runs are") + " before yours";
   else if (current) words = "Running: " + current.panel.label + ", " + current.run.title;
   else if (panels.length) words = "Starting";
@@ -229,5 +230,6 @@ root.addEventListener("keydown", (event) => {
 const redraw = () => { lines.draw(panels, common); card.settle(); };
 new ResizeObserver(redraw).observe(root);
 watch("value", () => take(props.value));
+watch(["always_on", "num_layers"], () => { if (!common) legend.range(props.always_on, props.num_layers); });
 legend.range(props.always_on, props.num_layers);
 take(props.value);

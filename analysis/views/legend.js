@@ -6,7 +6,7 @@ function makeLegend(box) {
 
   function range(alwaysOn, numLayers) {
     const wanted = alwaysOn + "/" + numLayers;
-    if (wanted === shown || !(numLayers >= alwaysOn)) return;
+    if (wanted === shown || !(numLayers > 0 && numLayers >= alwaysOn)) return;
     shown = wanted;
     const list = el("div", "fdx-legend-cells");
     list.setAttribute("role", "img");

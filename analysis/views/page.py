@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,28 +13,22 @@ from analysis.glyphs import visible
 from analysis.tasks import TASKS, samples, task_named
 from analysis.views.compare_tab import CompareTab, build_compare
 from analysis.views.library_tab import build_library
+from analysis.views.picker import Picker, build_picker
 from analysis.views.rerun import Rerun, build_rerun
 from analysis.views.results import Results, build_results
 from analysis.views.share import RANGES
 from analysis.views.token_view import token_view
+from flexidepth.model_entry import ModelEntry
 
 FIRST_TASK = "chat"
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What the page says about the model it serves."""
-
-    name: str
-    num_layers: int
-    routed: int
-    threshold: float
 
 
 @dataclass(frozen=True)
 class Page:
     """The components that events read and write."""
 
+    title: gr.HTML
+    picker: Picker
     task: gr.Radio
     sample: gr.Dropdown
     prompt: gr.Textbox
@@ -69,38 +64,50 @@ class Page:
     @property
     def shared(self) -> list[gr.components.Component]:
         """What a link holds, in the order of share.NAMES."""
-        return [self.task, *self.settings]
+        return [self.task, *self.settings, self.picker.model]
 
 
-def build_page(facts: ModelFacts) -> tuple[Page, CompareTab]:
-    """Lays out the page inside the current gr.Blocks."""
-    gr.HTML(_title(facts), elem_id="fdx-title", apply_default_css=False, padding=False)
+def build_page(entries: Sequence[ModelEntry], chosen: ModelEntry) -> tuple[Page, CompareTab]:
+    """Lays out the page inside the current gr.Blocks. chosen: the one of the entries that a visitor finds chosen."""
+    with gr.Row(elem_id="fdx-top"):
+        with gr.Column(scale=11, min_width=320):
+            title = gr.HTML(_title(chosen), elem_id="fdx-title", apply_default_css=False, padding=False)
+        picker = build_picker(entries, chosen.name)
     with gr.Tabs(elem_id="fdx-tabs"):
         with gr.Tab("Run", id="run"):
-            run = _run_tab(facts)
+            run = _run_tab(chosen, title, picker)
         with gr.Tab("Compare", id="compare"):
-            compare = build_compare(
-                always_on=facts.num_layers - facts.routed, num_layers=facts.num_layers, threshold=facts.threshold
-            )
+            compare = build_compare(**_layers(chosen), threshold=chosen.threshold)
         with gr.Tab("Library", id="library") as library:
             build_library(library)
     return run, compare
 
 
-def _run_tab(facts: ModelFacts) -> Page:
+def model_shown(page: Page, compare: CompareTab, entry: ModelEntry) -> dict[Any, Any]:
+    """The updates that make the page that of another model: title, thresholds, and the legends before a run."""
+    update: dict[Any, Any] = {page.title: _title(entry)}
+    update |= dict.fromkeys(
+        (page.threshold, compare.threshold, page.rerun.threshold), gr.update(value=entry.threshold)
+    )
+    return update | dict.fromkeys((page.view, compare.view, page.rerun.view), gr.update(**_layers(entry)))
+
+
+def _layers(entry: ModelEntry) -> dict[str, Any]:
+    return {"always_on": entry.always_on or 0, "num_layers": entry.num_layers or 0}
+
+
+def _run_tab(chosen: ModelEntry, title: gr.HTML, picker: Picker) -> Page:
     with gr.Row(elem_classes="fdx-page"):
         with gr.Column(scale=4, min_width=300, elem_classes="fdx-compose"):
-            compose = _compose(facts)
+            compose = _compose(chosen)
         with gr.Column(scale=11, min_width=320):
-            view = token_view(
-                always_on=facts.num_layers - facts.routed, num_layers=facts.num_layers, elem_id="fdx-view"
-            )
-    rerun = build_rerun(
-        always_on=facts.num_layers - facts.routed, num_layers=facts.num_layers, threshold=facts.threshold
-    )
+            view = token_view(**_layers(chosen), elem_id="fdx-view")
+    rerun = build_rerun(**_layers(chosen), threshold=chosen.threshold)
     results = build_results("fdx")
     return Page(
         **compose,
+        title=title,
+        picker=picker,
         view=view,
         results=results,
         rerun=rerun,
@@ -109,7 +116,7 @@ def _run_tab(facts: ModelFacts) -> Page:
     )
 
 
-def _compose(facts: ModelFacts) -> dict[str, Any]:
+def _compose(chosen: ModelEntry) -> dict[str, Any]:
     first = task_named(FIRST_TASK)
     offered = samples(first)
     task = gr.Radio([(each.label, each.name) for each in TASKS], value=first.name, label="Task", elem_id="fdx-task")
@@ -141,7 +148,7 @@ def _compose(facts: ModelFacts) -> dict[str, Any]:
         )
         seed = gr.Number(0, label="Seed", precision=0, info="The same seed and settings give the same answer")
         threshold = gr.Slider(
-            0, 1, facts.threshold, step=0.01, label="Gate threshold", info="A layer runs when its gate is above this"
+            0, 1, chosen.threshold, step=0.01, label="Gate threshold", info="A layer runs when its gate is above this"
         )
         chat = gr.Checkbox(True, label="Chat template", info="Off: the model continues the text as it is")
         share = gr.Button("Link to this prompt and these settings", size="sm", elem_id="fdx-share")
@@ -175,10 +182,11 @@ def _compose(facts: ModelFacts) -> dict[str, Any]:
     }
 
 
-def _title(facts: ModelFacts) -> str:
-    name = html.escape(visible(facts.name, " "))
+def _title(entry: ModelEntry) -> str:
+    name = html.escape(visible(entry.title, " "))
+    count = f"its {entry.num_layers} layers" if entry.num_layers else "its layers"
     return (
         f"<h1>FlexiDepth Viewer <span class='fdx-model'>{name}</span></h1>"
-        f"<p>Watch a language model decide, token by token, how many of its {facts.num_layers} layers to run: "
+        f"<p>Watch a language model decide, token by token, how many of {count} to run: "
         "the darker the blue, the more layers produced the token.</p>"
     )

@@ -1,4 +1,6 @@
-"""The same prompt at another gate threshold, beside the run that is shown. Knows the runner and no model."""
+"""The same prompt at another gate threshold, on the same model, beside the run that is shown. Knows the runner and no
+model.
+"""
 
 from __future__ import annotations
 
@@ -75,10 +77,10 @@ def wire_rerun(rerun: Rerun, runner: Runner, trace: gr.State, told: Told, concur
         ]
         settings = {name: getattr(header, name) for name in ("max_new_tokens", "temperature", "top_p", "seed", "chat")}
         sent: int | None = None
-        with closing(runner.run(header.prompt, settings | {"threshold": float(threshold)})) as run:
+        with closing(runner.run(header.prompt, settings | {"threshold": float(threshold)}, header.model)) as run:
             for now in told(run):
                 if now.trace is None:
-                    lines.append(json.dumps({"waiting": {"ahead": now.ahead}}))
+                    lines.append(json.dumps({"waiting": now.waiting}))
                 else:
                     lines += trace_lines(now.trace, sent)
                     sent = len(now.trace.steps)

@@ -33,11 +33,13 @@ RANGES = {
     "seed": Range(0, 2**53, whole=True),
     "threshold": Range(0, 1),
 }
-NAMES = ("task", "prompt", *RANGES, "chat")
+NAMES = ("task", "prompt", *RANGES, "chat", "model")
 
 
-def restored(query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """The settings that a query string names, and one line for each value that is none."""
+def restored(query: Mapping[str, str], models: Mapping[str, str | None]) -> tuple[dict[str, Any], list[str]]:
+    """The settings that a query string names, and one line for each value that is none. models: by name, why each
+    cannot run here, None when it can.
+    """
     values: dict[str, Any] = {}
     wrong: list[str] = []
     if "task" in query:
@@ -62,6 +64,13 @@ def restored(query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
             values["chat"] = query["chat"] == "1"
         else:
             wrong.append("its chat is neither 0 nor 1")
+    if "model" in query:
+        if query["model"] not in models:
+            wrong.append("its model is none of this page's")
+        elif reason := models[query["model"]]:
+            wrong.append(f"its model cannot run here: it {reason}")
+        else:
+            values["model"] = query["model"]
     return values, wrong
 
 

@@ -5,13 +5,23 @@ from __future__ import annotations
 import gradio as gr
 
 STYLE = """
-#fdx-title .html-container, #fdx-view .html-container { padding: 0; }
+#fdx-title .html-container, #fdx-view .html-container, #fdx-missing .html-container { padding: 0; }
 .gradio-container { width: 100%; max-width: 1480px !important; margin: 0 auto; }
 #fdx-title h1 { font-size: 26px; font-weight: 600; letter-spacing: -.01em; margin: 4px 0 2px; }
 #fdx-title p { margin: 0; max-width: 62em; font-size: 15.5px; color: var(--body-text-color-subdued); }
 #fdx-title .fdx-model { margin-left: 8px; vertical-align: 4px; font: 400 13px var(--font-mono); letter-spacing: 0;
   padding: 2px 8px; border-radius: 5px;
   border: 1px solid var(--border-color-primary); color: var(--body-text-color); white-space: nowrap; }
+#fdx-top { gap: 28px; align-items: flex-start; }
+#fdx-picker { gap: 6px; padding-top: 2px; }
+#fdx-picker .form { border: 0; background: none; box-shadow: none; overflow: visible; }
+#fdx-model { padding: 0; border: 0; background: none; overflow: visible; }
+#fdx-model .container { display: flex; align-items: center; gap: 12px; }
+#fdx-model .container > :last-child { flex: 1; }
+#fdx-model span[data-testid="block-info"] { margin: 0; }
+#fdx-missing { font-size: 12.5px; line-height: 1.45; color: var(--body-text-color-subdued); }
+#fdx-missing p, #fdx-missing ul { margin: 0; padding: 0; list-style: none; }
+#fdx-missing b { font-weight: 400; color: var(--body-text-color); }
 .fdx-page { gap: 28px; align-items: flex-start; }
 .fdx-compose { gap: 14px; }
 #fdx-run, #fdx-stop { min-width: 0; }

@@ -137,6 +137,7 @@ function speak() {
 }
 
 function report() {
+  if (waiting && waiting.loading) return ["Loading " + waiting.loading + ". The answer starts by itself.", []];
   if (waiting) {
     const others = waiting.ahead === 1 ? "one run is" : waiting.ahead + " runs are";
     return ["In line: " + others + " before yours. It starts by itself.", []];
@@ -256,5 +257,6 @@ const redraw = () => { drawCharts(); card.settle(); };
 new ResizeObserver(redraw).observe(root);
 new MutationObserver(redraw).observe(document.body, { attributes: true, attributeFilter: ["class"] });
 watch("value", () => take(props.value));
+watch(["always_on", "num_layers"], () => { if (!run) legend.range(props.always_on, props.num_layers); });
 legend.range(props.always_on, props.num_layers);
 take(props.value);

@@ -1,8 +1,8 @@
 """The token view: a gradio component that draws a run while its JSON lines arrive. Knows no torch and no model.
 
 Its value is the text of a trace file so far (`flexidepth.trace`), which only grows within a run; another header starts
-another run. Before a header it may hold one `{"waiting": {"ahead": n}}` line. The template is constant and the script
-writes model text only as text nodes: gradio runs template code that it finds in a value placed into a template.
+another run. Before a header it may hold one `{"waiting": ...}` line (`runs.Progress`). The template is constant, and
+the script writes model text only as text nodes: gradio runs template code that it finds in a value placed into one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -28,7 +29,8 @@ _SCRIPTS = (
 
 
 def token_view(value: str = "", *, always_on: int = 0, num_layers: int = 0, elem_id: str | None = None) -> gr.HTML:
-    """Coloured tokens with details on demand, layer x token map and bowl. The two numbers draw the first legend.
+    """Coloured tokens with details on demand, layer x token map and bowl. The two numbers draw the first legend;
+    0 layers draw none.
 
     A function and not a subclass: gradio writes a stub file beside the source of every component class it meets.
     """
@@ -50,9 +52,9 @@ def view_value(lines: Iterable[str]) -> str:
     return "".join(line.replace("<", "\\u003c") + "\n" for line in lines)
 
 
-def waiting_line(ahead: int) -> str:
-    """The value of a view whose run has `ahead` others before it."""
-    return json.dumps({"waiting": {"ahead": ahead}}) + "\n"
+def waiting_line(waiting: dict[str, Any]) -> str:
+    """The value of a view whose run waits, as `runs.Progress.waiting` says it."""
+    return view_value([json.dumps({"waiting": waiting})])
 
 
 def _read(name: str) -> str:

@@ -6,10 +6,13 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+import flexidepth
 from tests.base_models.helpers import child, last_line
+from tests.released_layout import write_released
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -18,6 +21,7 @@ class Hub(BaseHTTPRequestHandler):
     """As much of the Hub's protocol as snapshot_download speaks; owner/name is public, owner/gated is not."""
 
     files: dict[str, bytes]
+    beside: ClassVar[dict[str, bytes]] = {"onnx/model.onnx": b"", "README.md": b""}  # listed, and not to be fetched
 
     def do_GET(self) -> None:
         parts = self.path.split("?")[0].strip("/").split("/")
@@ -36,9 +40,7 @@ class Hub(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815
 
     def api(self, parts: list[str]) -> None:
-        files = (
-            {"config.json": b"{}"} if parts[3] == "bare" else {**self.files, "onnx/model.onnx": b"", "README.md": b""}
-        )
+        files = {"config.json": b"{}"} if parts[3] == "bare" else {**self.files, **self.beside}
         if "tree" in parts:
             listing = [{"type": "file", "path": name, "size": len(data), "oid": "0"} for name, data in files.items()]
             self.answer(200, json.dumps(listing).encode(), {})
@@ -57,6 +59,12 @@ class Hub(BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         pass
+
+
+class ReleaseHub(Hub):
+    """A repository in the authors' layout: shards, code, and the weights once more for another program."""
+
+    beside = dict.fromkeys(("original/consolidated.00.pth", "original/model.safetensors", "modeling.py"), b"")
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +107,21 @@ def test_hub_out_of_reach_is_one_line(tmp_path: Path, env: dict[str, str]) -> No
     line = last_line(child("owner/name", HF_HOME=str(tmp_path), **env))
     assert line.startswith("BaseModelError: cannot fetch owner/name from the Hub ("), line
     assert "check network and disk and start again, or name a directory" in line
+
+
+def test_shards_are_fetched_and_nothing_beside_them(tmp_path: Path) -> None:
+    write_released(tmp_path / "release")
+    ReleaseHub.files = {path.name: path.read_bytes() for path in (tmp_path / "release").iterdir()}
+    server = ThreadingHTTPServer(("127.0.0.1", 0), ReleaseHub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    settings = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_DISABLE_XET": "1"}
+    try:
+        line = last_line(child("owner/name", HF_HOME=str(tmp_path / "home"), **settings))
+    finally:
+        server.shutdown()
+    directory = Path(line.removeprefix("path: "))
+    fetched = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
+    assert fetched == ReleaseHub.files.keys()
+    assert sum(name.startswith("model-") for name in fetched) > 2
+    model, _ = flexidepth.load(directory)
+    assert model.config.model_type == "ddllama"
