@@ -273,7 +273,7 @@ def _models(given: list[str], environment: dict[str, str]) -> tuple[Shelf, Start
         say(f"Engine: {make_ready('auto', model)}")
         return model, tokenizer
 
-    shelf = Shelf(listed_names(given), ready)
+    shelf = Shelf(listed_names(given), ready, given=len(set(given)))
     shelf.take(None)
     return shelf, None
 

@@ -18,7 +18,7 @@ from flexidepth.modeling import FlexiDepthForCausalLM
 
 GB = 1_000_000_000
 CPU_FLOAT32_LIMIT = 1_000_000_000  # parameters; float32 is faster on most CPUs, as long as it fits
-_COPIED_LIMIT = 2_000_000_000  # parameters, below which the cpu engine makes a copy of its own
+COPIED_LIMIT = 2_000_000_000  # parameters, from which on the cpu engine makes no copy of its own
 _WORK = 1 * GB  # for keys, values and what a pass computes
 _OVERHEAD = 1.05  # of the weights: buffers, and what an allocator loses between tensors
 
@@ -64,7 +64,7 @@ class Need:
         def with_work(copies: int, kind: torch.dtype) -> int:
             return int((4 * size.routers + copies * size.others * kind.itemsize) * _OVERHEAD) + _WORK
 
-        copies = 2 if size.routers + size.others < _COPIED_LIMIT else 1
+        copies = 2 if size.routers + size.others < COPIED_LIMIT else 1
         weights = (size.routers + size.others) * stored.itemsize
         return cls(with_work(1, stored), with_work(copies, on_host), size.largest * stored.itemsize, weights)
 

@@ -23,11 +23,15 @@ Load = Callable[[str], tuple[Any, Any]]
 class Shelf:
     """Models by name, the first one for whoever does not choose. `take` is for one caller at a time, the rest is not.
 
-    load: brings a model and its tokenizer. room: what is free at this moment.
+    load: brings a model and its tokenizer. given: how many of the names, from the first on, the server was started
+    with; the others are offered only where nothing is left to download. room: what is free at this moment.
     """
 
-    def __init__(self, names: Sequence[str], load: Load, room: Callable[[], Room] = Room.here) -> None:
+    def __init__(
+        self, names: Sequence[str], load: Load, room: Callable[[], Room] = Room.here, *, given: int | None = None
+    ) -> None:
         self._names = tuple(names)
+        self._given = self._names[:given]
         self._load = load
         self._room = room
         self._loaded: OrderedDict[str, tuple[Any, Any]] = OrderedDict()  # the least recently used first
@@ -64,9 +68,9 @@ class Shelf:
         """
         name = self._found(name)
         if name not in self._loaded:
-            need, room = self._about(name).need, self._room_for_others()
-            if need is not None and place(need, room) is None:  # before anything is let go for it
-                raise UsageError(f"{self.title(name)} {shortage(need, room)}")
+            refusal = self._refusal(name, self._room_for_others())
+            if refusal is not None:  # before anything is let go for it
+                raise UsageError(f"{self.title(name)} {refusal}")
             while self._loaded and not self._fits(name):
                 self._loaded.popitem(last=False)
                 gc.collect()
@@ -91,14 +95,18 @@ class Shelf:
         if held is not None:
             return ModelEntry.described(name, self.title(name), held[0].config)
         known = self._about(name)
-        reason = known.broken
-        if known.need is not None and place(known.need, room) is None:
-            reason = shortage(known.need, room)
-        note = "" if known.download == 0 else "is downloaded first"
-        if known.download:
-            size = f"{known.download / GB:.0f} GB" if known.download >= GB else f"{known.download / 1e6:.0f} MB"
-            note = f"downloads {size} first"
+        note = "" if known.download == 0 else f"downloads {_size(known.download)} first"
+        reason = self._refusal(name, room) or known.broken
         return ModelEntry.described(name, self.title(name), known.config, note=note, reason=reason)
+
+    def _refusal(self, name: str, room: Room) -> str | None:
+        """Why a model that is whole cannot be had here all the same."""
+        known = self._about(name)
+        if known.need is not None and place(known.need, room) is None:
+            return shortage(known.need, room)
+        if known.download != 0 and known.broken is None and name not in self._given:  # no visitor fills the disk
+            return f"is not downloaded ({_size(known.download)}): start with --model {name}"
+        return None
 
     def _about(self, name: str) -> About:
         """What is broken or not downloaded may have changed since; the rest stays."""
@@ -125,3 +133,9 @@ class Shelf:
                     # Weights as they are stored stay mapped files, whose pages count as free memory.
                     host += size * (parameter.device.type == "cpu" and parameter.dtype != stored)
         return self._room().and_also(host, gpu)
+
+
+def _size(download: int | None) -> str:
+    if download is None:
+        return "an unknown number of bytes"
+    return f"{download / GB:.0f} GB" if download >= GB else f"{download / 1e6:.0f} MB"

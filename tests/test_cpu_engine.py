@@ -166,7 +166,7 @@ def test_weights_that_fit_16_bits_are_kept_in_16_and_others_whole(make_model):
 
 
 def test_a_large_model_is_read_where_it_is(make_model, monkeypatch):
-    monkeypatch.setattr(weights, "_LARGE", 0)
+    monkeypatch.setattr(weights, "COPIED_LIMIT", 0)
     short = make_model().to(torch.bfloat16)
     whole = make_model().to(torch.bfloat16).float()
     made = CpuModel(short, threads=1)
@@ -175,7 +175,7 @@ def test_a_large_model_is_read_where_it_is(make_model, monkeypatch):
     found = fed(CpuEngine(made, threshold=0.5), ids, 13)
     monkeypatch.undo()
     assert all(map(torch.equal, found, fed(engine_of(whole), ids, 13)))
-    monkeypatch.setattr(weights, "_LARGE", 0)
+    monkeypatch.setattr(weights, "COPIED_LIMIT", 0)
     with pytest.raises(EngineError, match="load it with dtype bfloat16"):
         CpuModel(whole, threads=1)
     assert CpuModel(whole, threads=1, precision="int8").weights.bytes < made.weights.bytes

@@ -119,29 +119,30 @@ from dataclasses import asdict
 from flexidepth.known_models import RELEASE
 from flexidepth.placement import GB, Room
 from flexidepth.shelf import Shelf
-shelf = Shelf([RELEASE], lambda _: None, lambda: Room(int(sys.argv[1]) * GB))
-print(json.dumps(asdict(shelf.entries()[0])))
+shelf = Shelf(["other", RELEASE], lambda _: None, lambda: Room(int(sys.argv[1]) * GB), given=int(sys.argv[2]))
+print(json.dumps(asdict(shelf.entries()[1])))
 """
 
 
 @pytest.mark.parametrize(
-    ("gigabytes", "offline", "note", "reason"),
+    ("gigabytes", "given", "offline", "note", "reason"),
     [
-        (64, "", "downloads 16 GB first", None),
-        (64, "1", "downloads 16 GB first", "is not downloaded, and HF_HUB_OFFLINE forbids it: start without"),
-        (9, "1", "downloads 16 GB first", "needs 18.4 GB of memory, 9.0 GB are free here: free some, or use a"),
+        (64, 2, "", "downloads 16 GB first", None),
+        (64, 1, "", "downloads 16 GB first", f"is not downloaded (16 GB): start with --model {RELEASE}"),
+        (64, 1, "1", "downloads 16 GB first", "is not downloaded, and HF_HUB_OFFLINE forbids it: start without"),
+        (9, 2, "1", "downloads 16 GB first", "needs 18.4 GB of memory, 9.0 GB are free here: free some, or use a"),
     ],
 )
 def test_the_release_is_known_before_it_is_here(
-    tmp_path: Path, gigabytes: int, offline: str, note: str, reason: str | None
+    tmp_path: Path, gigabytes: int, given: int, offline: str, note: str, reason: str | None
 ) -> None:
     environment = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": offline, "PATH": "", "HOME": str(tmp_path)}
-    command = [sys.executable, "-c", CHILD, str(gigabytes)]
+    command = [sys.executable, "-c", CHILD, str(gigabytes), str(given)]
     root = Path(__file__).parents[1]
     done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=120)
     entry = json.loads(done.stdout)
     assert (entry["title"], entry["num_layers"], entry["always_on"]) == (RELEASE.partition("/")[2], 32, 16)
-    if reason is None and (entry["reason"] or "").startswith("takes"):
+    if not offline and (entry["reason"] or "").startswith("takes"):
         pytest.skip("this disk has no room for the release")
     assert entry["note"] == note
     assert (entry["reason"] or "").startswith(reason or "")

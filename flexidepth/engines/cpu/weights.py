@@ -19,6 +19,7 @@ from flexidepth.engines.reading import LayerReading, TokenReading
 from flexidepth.errors import CheckpointError, EngineError
 from flexidepth.layer import FlexiDepthDecoderLayer
 from flexidepth.modeling import FlexiDepthForCausalLM
+from flexidepth.placement import COPIED_LIMIT
 
 PRECISIONS = ("exact", "int8")
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}  # the numbers that step.cpp knows them by
@@ -26,7 +27,6 @@ KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}  # the numbers that
 _ALIGNED = 64  # bytes
 _STRETCH = 64 * 1024 * 1024  # bytes
 _ROWS_AT_A_TIME = 4096  # of a weight that is looked through
-_LARGE = 2_000_000_000  # parameters, beyond which a second copy might not fit beside the model
 _FIXED_ROPE = ("default", "linear", "llama3", "yarn")
 
 
@@ -133,7 +133,7 @@ def pack(model: FlexiDepthForCausalLM, precision: str) -> PackedWeights:
     """
     config = model.config
     _refuse(config)
-    in_place = sum(p.numel() for p in model.parameters()) > _LARGE
+    in_place = sum(p.numel() for p in model.parameters()) >= COPIED_LIMIT
     packer = _Packer(precision, in_place=in_place)
     shape, stack = _shape(model, half_cache=precision == "int8"), model.model
     layers = (binding.Layer * shape.layers)()
