@@ -14,7 +14,9 @@ from typing import Any, Protocol, cast
 from analysis.turns import Turns
 from flexidepth.trace import TokenStep, Trace, TraceHeader, header_line, step_line, summary_line
 
-FLUSH_SECONDS = 0.08  # a browser draws smoothly at a dozen updates a second; more only cost time
+FLUSH_SECONDS = (
+    0.12  # eight updates a second still flow; more take the time of tokens, where a browser shares the cores
+)
 LOOK_SECONDS = 0.5  # how often a waiting run says where it stands; between two looks it cannot be cancelled
 
 Start = Callable[..., tuple[TraceHeader, Iterator[TokenStep]]]

@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -41,7 +40,6 @@ class Answer:
         limits: Limits,
         *,
         always_on: int,
-        device: torch.device,
         first_index: int = 0,
     ) -> None:
         self.tokenizer = tokenizer
@@ -51,13 +49,14 @@ class Answer:
         self.always_on = always_on
         self.first_index = first_index
         self.count = 0
-        self._draw = Sampler(sampling, device)
+        self._draw = Sampler(sampling)
         self._text = TextStream(tokenizer, prompt)
 
     def take(self, logits: Tensor, gates: Tensor, executed: Tensor, started: float) -> TokenStep:
         """The next token, drawn from logits [V] of a pass with gates [R] and executed [R]; its `stop` ends the
         answer. started: when that pass began, on time.perf_counter.
         """
+        logits = logits.cpu()
         token_id = self._draw(logits)
         stop = self._stop(token_id)
         logprob, entropy, top = distribution(self.tokenizer, logits, token_id)

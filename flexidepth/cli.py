@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
+from flexidepth.agree_command import add_agree
 from flexidepth.bench_command import add_bench
 from flexidepth.errors import FlexiDepthError, UsageError
 
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_write(commands)
     add_bench(commands)
+    add_agree(commands)
     return parser
 
 

@@ -147,7 +147,6 @@ class Request:
             self.sampling,
             Limits(_end_tokens(model, tokenizer), model.config.max_position_embeddings, tape),
             always_on=model.config.always_on,
-            device=model.device,
             first_index=first_index,
         )
 

@@ -39,17 +39,17 @@ class Sampling:
 
 
 class Sampler:
-    """Draws token ids from logits; the same seed draws the same tokens."""
+    """Draws token ids from logits; the same seed draws the same tokens, whatever device computed the logits."""
 
-    def __init__(self, sampling: Sampling, device: torch.device) -> None:
+    def __init__(self, sampling: Sampling) -> None:
         self.temperature = sampling.temperature
         self.top_p = sampling.top_p
-        self.generator = torch.Generator(device).manual_seed(sampling.seed)
+        self.generator = torch.Generator().manual_seed(sampling.seed)
 
     def __call__(self, logits: Tensor) -> int:
-        """[V] -> token id"""
+        """[V], on the CPU -> token id"""
         if self.temperature == 0.0:
-            return int(logits.argmax()) if logits.is_cuda else int(logits.numpy().argmax())
+            return int(logits.numpy().argmax())
         probabilities = _softmax(logits / max(self.temperature, _COLDEST))
         if self.top_p < 1.0:
             probabilities = nucleus(probabilities, self.top_p)
@@ -57,9 +57,7 @@ class Sampler:
 
 
 def _softmax(logits: Tensor) -> Tensor:
-    """[V] -> [V]; on a CPU in NumPy, on one thread, for the reason given in answer.distribution."""
-    if logits.is_cuda:
-        return torch.softmax(logits, dim=-1)
+    """[V] -> [V]; in NumPy, on one thread, for the reason given in answer.distribution."""
     weights = np.exp(logits.numpy() - logits.numpy().max())
     return torch.from_numpy(weights / weights.sum())
 

@@ -23,7 +23,7 @@ def test_one_seed_draws_the_same_tokens_and_others_differ() -> None:
     logits = torch.randn(200, generator=torch.Generator().manual_seed(1))
 
     def drawn(seed: int) -> list[int]:
-        draw = Sampler(Sampling(1, 0.8, 0.9, seed), torch.device("cpu"))
+        draw = Sampler(Sampling(1, 0.8, 0.9, seed))
         return [draw(logits) for _ in range(40)]
 
     assert drawn(5) == drawn(5) != drawn(6)
@@ -32,11 +32,11 @@ def test_one_seed_draws_the_same_tokens_and_others_differ() -> None:
 @pytest.mark.parametrize("temperature", [0.0, 1e-30])
 def test_cold_draws_the_likeliest(temperature: float) -> None:
     logits = torch.randn(200, generator=torch.Generator().manual_seed(1))
-    assert Sampler(Sampling(1, temperature, 0.9, 0), torch.device("cpu"))(logits) == int(logits.argmax())
+    assert Sampler(Sampling(1, temperature, 0.9, 0))(logits) == int(logits.argmax())
 
 
 def test_draws_follow_the_probabilities() -> None:
-    draw = Sampler(Sampling(1, 1.0, 1.0, 0), torch.device("cpu"))
+    draw = Sampler(Sampling(1, 1.0, 1.0, 0))
     counts = torch.bincount(
         torch.tensor([draw(torch.tensor([0.2, 0.3, 0.5]).log()) for _ in range(4000)]), minlength=3
     )

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from flexidepth.errors import EngineError, UsageError
+from flexidepth.errors import EngineError, FlexiDepthError, UsageError
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,13 @@ def _cuda(model: Any, routes: Any, threshold: float) -> Engine:
     def make() -> CudaModel:
         if any(parameter.device.type != "cuda" for parameter in model.parameters()):
             raise EngineError("the cuda engine needs the whole model on one GPU")
-        return CudaModel(model)
+        try:
+            return CudaModel(model)
+        except FlexiDepthError:
+            raise
+        except Exception as error:  # whatever Triton, its compiler and the driver raise
+            reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+            raise EngineError(f"the cuda engine cannot be built here ({type(error).__name__}: {reason})") from error
 
     return CudaEngine(_made_ready(model, "cuda", make), routes=routes, threshold=threshold)
 
