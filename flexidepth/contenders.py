@@ -97,7 +97,7 @@ class TransformersContender(_Foreign):
         self.weight_bytes = _bytes(self.base)
         self.settings: dict[str, Any] = {}
         if static:
-            compiled = CompileConfig()
+            compiled: Any = CompileConfig()
             compiled._compile_all_devices = True  # by itself it compiles on GPUs only
             self.settings = {"cache_implementation": "static", "compile_config": compiled}
 

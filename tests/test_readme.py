@@ -82,11 +82,27 @@ def test_python_runs(capsys):
     assert " layers, p = " in printed
 
 
+def table_rows(*starts: str) -> list[list[str]]:
+    return [line.strip("| ").split(" | ") for line in TEXT.splitlines() if line.startswith(starts)]
+
+
+def test_the_table_of_the_large_shape_is_the_benchmark_that_is_shipped():
+    result = json.loads((ROOT / "assets/benchmarks/llama-3-8b-cpu.json").read_text(encoding="utf-8"))
+    rows = {row["name"].replace("cpu", "8B"): row for row in result["rows"]}
+    assert result["machine"]["weights"] == "random, in the shape of llama-3-8b.json"
+    shown = table_rows("| 8B")
+    assert [name for name, *_ in shown] == list(rows)
+    for name, layers, time, own in shown:
+        row = rows[name]
+        assert (layers, time) == (f"{row['mean_layers_used']:.2f}", f"{row['ms_p50']:.0f}")
+        assert own == f"{row['over_vanilla']:.2f} ({row['byte_ideal']:.2f})"
+
+
 def test_the_speed_table_is_the_benchmark_that_is_shipped():
     result = json.loads((ROOT / "assets/benchmarks/cpu.json").read_text(encoding="utf-8"))
     rows = {(row["name"], row["context"]): row for row in result["rows"]}
-    shown = [line.strip("| ").split(" | ") for line in TEXT.splitlines() if line.startswith(("| cpu", "| llama.cpp"))]
-    assert len(shown) == 10
+    shown = table_rows("| cpu", "| reference", "| transformers", "| llama.cpp")
+    assert len(shown) == 16
     for name, layers, speed, own, theirs, first, late_speed, late_first in shown:
         row, late = rows[name, 128], rows[name, 1024]
         assert layers == f"{row['mean_layers_used']:.2f}"
