@@ -1,4 +1,4 @@
-"""The models of the page: one to choose, and under it those that this machine cannot run, with the reason.
+"""The models of the page: one to choose, and under it those that this machine cannot run, each opening its reason.
 
 Knows entries; loads no model.
 """
@@ -57,10 +57,12 @@ def _label(entry: ModelEntry) -> str:
 
 
 def _missing(entries: Sequence[ModelEntry]) -> str:
-    lines = (
-        f"<li><b>{html.escape(visible(entry.title, ' '))}</b> {html.escape(visible(entry.reason, ' '))}</li>"
-        for entry in entries
-        if entry.reason is not None
+    absent = [entry for entry in entries if entry.reason is not None]
+    if not absent:
+        return ""
+    names = ", ".join(html.escape(visible(entry.title, " ")) for entry in absent)
+    reasons = "".join(
+        f"<li><b>{html.escape(visible(entry.title, ' '))}</b> {html.escape(visible(entry.reason or '', ' '))}</li>"
+        for entry in absent
     )
-    listed = "".join(lines)
-    return f"<p>Not on this machine:</p><ul>{listed}</ul>" if listed else ""
+    return f"<details><summary>Not on this machine: {names}</summary><ul>{reasons}</ul></details>"

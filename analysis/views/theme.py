@@ -20,7 +20,8 @@ STYLE = """
 #fdx-model .container > :last-child { flex: 1; }
 #fdx-model span[data-testid="block-info"] { margin: 0; }
 #fdx-missing { font-size: 12.5px; line-height: 1.45; color: var(--body-text-color-subdued); }
-#fdx-missing p, #fdx-missing ul { margin: 0; padding: 0; list-style: none; }
+#fdx-missing ul { margin: 2px 0 0 14px; padding: 0; list-style: none; }
+#fdx-missing summary { cursor: pointer; }
 #fdx-missing b { font-weight: 400; color: var(--body-text-color); }
 .fdx-page { gap: 28px; align-items: flex-start; }
 .fdx-compose { gap: 14px; }

@@ -22,7 +22,8 @@ from flexidepth.modeling import FlexiDepthForCausalLM
 
 _FIRST_CAPACITY = 2048  # positions; a run that needs more is moved to twice as many
 _TRIED = 4  # tokens that a new engine is compared on
-_MOST_ERROR = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.05}  # of the logits' norm
+# Of the logits' norm. A kernel that is wrong is off by about one; the reference itself, in bfloat16, by up to 0.08.
+_MOST_ERROR = {torch.float32: 0.01, torch.float16: 0.3, torch.bfloat16: 0.3}
 # Kinds of rotary embedding whose angles do not depend on the sequence.
 _FIXED_ROPE = ("default", "linear", "llama3", "yarn")
 
