@@ -16,13 +16,14 @@ from transformers import LlamaConfig
 
 from flexidepth import base_models
 from flexidepth.checkpoint import BUNDLED_CHECKPOINTS, CARD_FILE, CheckpointCard
-from flexidepth.configuration import DDLlamaConfig, FlexiDepthConfig
+from flexidepth.configuration import FlexiDepthConfig
 from flexidepth.errors import FlexiDepthError, UsageError
 from flexidepth.placement import GB, Need
 from flexidepth.released import base_config
 from flexidepth.shards import check_shards
 
 RELEASE = "xuan-luo/FlexiDepth-Llama-3-8B-Instruct"
+_RELEASE_SHAPE = BUNDLED_CHECKPOINTS.parent / "shapes" / "llama-3-8b.json"
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def _on_the_hub(name: str) -> About:
     cached = try_to_load_from_cache(name, "config.json")
     config: Any = base_config(Path(cached).parent) if isinstance(cached, str) else None
     if name == RELEASE and config is None:
-        config = _release_config()
+        config = base_config(_RELEASE_SHAPE)
     if not isinstance(config, FlexiDepthConfig):
         return About(download=None, broken=_offline())
     need = Need.of(config)
@@ -132,18 +133,3 @@ def _snapshot(repository: str) -> Path | None:
 
 def _existing(path: Path) -> Path:
     return next(parent for parent in (path, *path.parents) if parent.exists())
-
-
-def _release_config() -> FlexiDepthConfig:
-    """The shapes of Llama-3-8B with routers in its later half."""
-    return DDLlamaConfig(
-        vocab_size=128256,
-        hidden_size=4096,
-        intermediate_size=14336,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        max_position_embeddings=8192,
-        routed_layers=list(range(16, 32)),
-        dtype="bfloat16",
-    )
