@@ -6,17 +6,16 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
+from flexidepth.command_options import add_model, check_text, load_model
 from flexidepth.errors import UsageError
 
 
 def add_agree(commands: Any) -> None:
     command = commands.add_parser("agree", help="whether an engine decides and predicts as the reference engine does")
     command.add_argument("file", metavar="FILE", help="text, as score takes it; or held-out:DATA")
-    command.add_argument("--model", default="smollm2-135m", help="bundled name, directory or Hub id (%(default)s)")
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (%(default)s)")
+    add_model(command)
     command.add_argument("--engine", default="auto", metavar="E", help="auto, cuda, cpu or cpu-int8 (%(default)s)")
     command.add_argument("--tokens", type=int, default=2000, metavar="N", help="at most so many (%(default)s)")
     command.add_argument("--json", action="store_true", help="one JSON object")
@@ -26,18 +25,13 @@ def add_agree(commands: Any) -> None:
 def _agree(options: argparse.Namespace) -> None:
     if options.tokens < 1:
         raise UsageError(f"--tokens must be at least 1, not {options.tokens}")
-    if not options.file.startswith("held-out:") and not Path(options.file).is_file():
-        raise UsageError(f"no file at {options.file}: give a text file with one document a line, or JSON lines")
+    check_text(options.file)
+    model, tokenizer = load_model(options)
     from tqdm import tqdm
-    from transformers.utils import logging
 
     from flexidepth.agreement import agreement
-    from flexidepth.checkpoint import load
     from flexidepth.scoring import WINDOW, read_documents
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    model, tokenizer = load(options.model, options.device, progress=lambda line: print(line, file=sys.stderr))
     documents = [ids[:WINDOW] for ids in read_documents(options.file, tokenizer)]
     total = min(options.tokens, sum(map(len, documents)))
     with tqdm(total=total, unit="token", disable=None, file=sys.stderr) as bar:

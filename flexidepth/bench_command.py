@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from flexidepth.command_options import say
 from flexidepth.errors import EngineError, UsageError
 
 _TEXT = Path(__file__).parents[1] / "assets" / "passages.jsonl"
@@ -156,7 +157,7 @@ def _subject(options: argparse.Namespace, device: str) -> tuple[Any, Callable[[i
         return model, lambda context: random.Random(0).choices(vocabulary, k=context)
     from flexidepth.checkpoint import load
 
-    model, tokenizer = load(options.model, device=device, progress=lambda line: print(line, file=sys.stderr))
+    model, tokenizer = load(options.model, device=device, progress=say)
     return model, lambda context: _prompt(tokenizer, context)
 
 

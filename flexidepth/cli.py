@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from flexidepth.agree_command import add_agree
 from flexidepth.bench_command import add_bench
+from flexidepth.command_options import add_model, check_text, load_model
 from flexidepth.errors import FlexiDepthError, UsageError
 
 
@@ -62,33 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_model(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--model", default="smollm2-135m", help="bundled name, directory or Hub id (%(default)s)")
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (%(default)s)")
-    command.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (%(default)s)")
-    command.add_argument(
-        "--force", action="store_true", help="accept a base model that the checkpoint was not trained on"
-    )
-
-
-def _load(options: argparse.Namespace) -> tuple[Any, Any]:
-    from transformers.utils import logging
-
-    from flexidepth.checkpoint import load
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    return load(options.model, options.device, options.dtype, force=options.force, progress=_say)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def _add_generate(commands: Any) -> None:
     command = commands.add_parser("generate", help="answer a prompt and say which layers each token used")
     command.add_argument("prompt", metavar="PROMPT", help="the prompt, or - to read it from standard input")
-    _add_model(command)
+    add_model(command)
     command.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="%(default)s")
     command.add_argument(
         "--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token (%(default)s)"
@@ -112,7 +90,7 @@ def _add_generate(commands: Any) -> None:
 
 def _generate(options: argparse.Namespace) -> None:
     prompt = _prompt(options.prompt)
-    model, tokenizer = _load(options)
+    model, tokenizer = load_model(options)
     from flexidepth.engines import make_ready
     from flexidepth.generation import start
     from flexidepth.trace import step_line, summarize, summary_line
@@ -163,7 +141,7 @@ def _add_score(commands: Any) -> None:
         metavar="FILE",
         help='one document a line, or JSON lines with "text" or "messages"; or held-out:DATA, text kept from training',
     )
-    _add_model(command)
+    add_model(command)
     command.add_argument(
         "--routes",
         choices=("learned", "all", "none", "random", "static", "static-equal"),
@@ -180,9 +158,8 @@ def _add_score(commands: Any) -> None:
 
 
 def _score(options: argparse.Namespace) -> None:
-    if not options.file.startswith("held-out:") and not Path(options.file).is_file():
-        raise UsageError(f"no file at {options.file}: give a text file with one document a line, or JSON lines")
-    model, tokenizer = _load(options)
+    check_text(options.file)
+    model, tokenizer = load_model(options)
     from tqdm import tqdm
 
     from flexidepth.scoring import score
@@ -259,7 +236,7 @@ def _add_write(commands: Any) -> None:
         "--routes", choices=("all", "learned"), default="all", help="all: the base model answers (%(default)s)"
     )
     command.add_argument("--seed", type=int, default=0, metavar="S", help="%(default)s")
-    _add_model(command)
+    add_model(command)
     command.set_defaults(command=_write)
 
 
@@ -281,7 +258,7 @@ def _write(options: argparse.Namespace) -> None:
     except OSError as error:
         raise UsageError(f"{options.out} cannot be written ({error.strerror}): choose another --out") from None
     with file:
-        model, tokenizer = _load(options)
+        model, tokenizer = load_model(options)
         messages = list(imagined(model, tokenizer, options.count, seed=options.seed)) if given is None else given
         with tqdm(total=len(messages), unit="answer", disable=None) as bar:
             for conversation in answered(

@@ -11,10 +11,11 @@ from typing import Any
 
 import psutil
 import torch
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from flexidepth.configuration import FlexiDepthConfig
 from flexidepth.errors import UsageError
-from flexidepth.modeling import FlexiDepthForCausalLM
+from flexidepth.layer import FlexiDepthDecoderLayer
 
 GB = 1_000_000_000
 CPU_FLOAT32_LIMIT = 1_000_000_000  # parameters; float32 is faster on most CPUs, as long as it fits
@@ -79,12 +80,18 @@ class Size:
 
     @classmethod
     def of(cls, config: FlexiDepthConfig) -> Size:
-        with torch.device("meta"):
-            model = FlexiDepthForCausalLM(config)
-        sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}  # a tied head once
-        routers = sum(number for name, number in sizes.items() if ".router." in name)
-        layer = sum(parameter.numel() for parameter in model.model.layers[-1].parameters())
-        return cls(routers, sum(sizes.values()) - routers, max(layer, model.model.embed_tokens.weight.numel()))
+        config.require_complete()
+        with torch.device("meta"):  # one layer of each kind, as a page asks for this whenever it opens
+            routed, plain = FlexiDepthDecoderLayer(config, 0), LlamaDecoderLayer(config, 0)
+        router = _count(routed.router)
+        vocabulary = config.vocab_size * config.hidden_size
+        ends = vocabulary * (1 if config.tie_word_embeddings else 2) + config.hidden_size
+        others = config.num_routed * (_count(routed) - router) + config.always_on * _count(plain) + ends
+        return cls(config.num_routed * router, others, max(_count(routed), vocabulary))
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def checked_dtype(dtype: str | torch.dtype) -> str | torch.dtype:

@@ -47,6 +47,13 @@ class Router(nn.Module):
         """[..., D] normalised layer input -> [...] float32; a gate is the sigmoid of its logit."""
         return self.router_head(self.router_dec(self.features(normed))).squeeze(-1)
 
+    def folded(self) -> Tensor:
+        """[D / reduction] float32: the last two matrices as one vector, as nothing stands between them; a logit is its
+        product with `features`.
+        """
+        head, widening = (part.weight.detach().double() for part in (self.router_head, self.router_dec))
+        return (head @ widening).squeeze(0).float()
+
     def forward(self, normed: Tensor) -> Tensor:
         """[..., D] normalised layer input -> [...] gates in 0..1, float32."""
         with torch.autocast(normed.device.type, enabled=False):

@@ -19,6 +19,7 @@ from flexidepth.engines import choose_engine
 from flexidepth.engines.reference import ReferenceEngine
 from flexidepth.errors import CheckpointError, EngineError, UsageError
 from flexidepth.random_weights import random_model
+from flexidepth.router import Router
 from tests.conftest import GOLDEN, build_model
 from tests.test_cpu_engine import SHAPES, fed, random_ids
 
@@ -208,7 +209,7 @@ def test_models_that_it_does_not_compute_are_refused(make_model):
 
 def test_an_engine_that_computes_something_else_here_is_refused(monkeypatch):
     model = build_model().to(DEVICE)
-    monkeypatch.setattr(cuda, "_folded", lambda _: torch.zeros(8, device=DEVICE))
+    monkeypatch.setattr(Router, "folded", lambda _: torch.zeros(8, device=DEVICE))
     with pytest.raises(EngineError, match=r"differ by \d+\.\d% from the reference"):
         cuda.CudaModel(model, tiles=TILES)
 

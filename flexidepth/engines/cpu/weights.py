@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from flexidepth.engines.cpu import binding
 from flexidepth.engines.reading import LayerReading, TokenReading
+from flexidepth.engines.supported import refuse_unsupported
 from flexidepth.errors import CheckpointError, EngineError
 from flexidepth.layer import FlexiDepthDecoderLayer
 from flexidepth.modeling import FlexiDepthForCausalLM
@@ -23,11 +24,9 @@ from flexidepth.placement import COPIED_LIMIT
 
 PRECISIONS = ("exact", "int8")
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}  # the numbers that step.cpp knows them by
-# Kinds of rotary embedding whose frequencies do not depend on the sequence.
 _ALIGNED = 64  # bytes
 _STRETCH = 64 * 1024 * 1024  # bytes
 _ROWS_AT_A_TIME = 4096  # of a weight that is looked through
-_FIXED_ROPE = ("default", "linear", "llama3", "yarn")
 
 
 @dataclass
@@ -132,7 +131,7 @@ def pack(model: FlexiDepthForCausalLM, precision: str) -> PackedWeights:
     step.cpp does not compute, CheckpointError for one with weights that are not finite.
     """
     config = model.config
-    _refuse(config)
+    refuse_unsupported(config, "cpu")
     in_place = sum(p.numel() for p in model.parameters()) >= COPIED_LIMIT
     packer = _Packer(precision, in_place=in_place)
     shape, stack = _shape(model, half_cache=precision == "int8"), model.model
@@ -181,23 +180,12 @@ def _pack_routing(
     router, adapter = module.router, module.router_proj
     packed.router_in = packer.matrix(router.router_enc.weight, shape.router_width, shape.hidden, whole=True)
     packed.router_norm = packer.vector(router.router_norm.weight, shape.router_width)
-    # Nothing stands between the router's last two matrices, so they are one vector.
-    folded = router.router_head.weight.double() @ router.router_dec.weight.double()  # [1, D / reduction]
-    packed.router_out = packer.vector(folded.squeeze(0), shape.router_width)
+    packed.router_out = packer.vector(router.folded(), shape.router_width)
     packed.adapter_gate = packer.linear(adapter.gate_proj, shape.adapter_width, shape.hidden)
     packed.adapter_up = packer.linear(
         adapter.down_proj, shape.adapter_width, shape.hidden
     )  # released names: router.py
     packed.adapter_down = packer.linear(adapter.up_proj, shape.hidden, shape.adapter_width)
-
-
-def _refuse(config: Any) -> None:
-    """Raises EngineError for what step.cpp does not compute."""
-    rope_type = (config.rope_parameters or {}).get("rope_type", "default")
-    if rope_type not in _FIXED_ROPE:
-        raise EngineError(f"the cpu engine has no rotary embedding of type {rope_type!r}")
-    if config.hidden_act != "silu":
-        raise EngineError(f"the cpu engine has no activation {config.hidden_act!r}")
 
 
 def _shape(model: FlexiDepthForCausalLM, *, half_cache: bool) -> binding.Shape:

@@ -16,6 +16,7 @@ from flexidepth.engines.cuda.graph import TokenGraph
 from flexidepth.engines.cuda.memory import LEARNED, Tiles
 from flexidepth.engines.reading import LayerReading, TokenReading
 from flexidepth.engines.reference import ReferenceEngine
+from flexidepth.engines.supported import refuse_unsupported
 from flexidepth.errors import CheckpointError, EngineError, UsageError
 from flexidepth.layer import FlexiDepthDecoderLayer
 from flexidepth.modeling import FlexiDepthForCausalLM
@@ -24,8 +25,6 @@ _FIRST_CAPACITY = 2048  # positions; a run that needs more is moved to twice as 
 _TRIED = 4  # tokens that a new engine is compared on
 # Of the logits' norm. A kernel that is wrong is off by about one; the reference itself, in bfloat16, by up to 0.08.
 _MOST_ERROR = {torch.float32: 0.01, torch.float16: 0.3, torch.bfloat16: 0.3}
-# Kinds of rotary embedding whose angles do not depend on the sequence.
-_FIXED_ROPE = ("default", "linear", "llama3", "yarn")
 
 
 class CudaModel:
@@ -39,7 +38,7 @@ class CudaModel:
         self.model = model
         self.tiles = tiles or Tiles()
         self.folded = [
-            _folded(layer.router) for layer in model.model.layers if isinstance(layer, FlexiDepthDecoderLayer)
+            layer.router.folded() for layer in model.model.layers if isinstance(layer, FlexiDepthDecoderLayer)
         ]
         self.weight_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
         self._free: list[TokenGraph] = []
@@ -199,12 +198,6 @@ class CudaEngine:
             raise UsageError(f"the route tape ends after {len(self.routes)} positions: record a longer run")
 
 
-def _folded(router: Any) -> Tensor:
-    """Nothing stands between the router's last two matrices, so they are one vector [D / reduction]."""
-    folded = router.router_head.weight.detach().double() @ router.router_dec.weight.detach().double()
-    return folded.squeeze(0).float().contiguous()
-
-
 def _reading(model: FlexiDepthForCausalLM) -> TokenReading:
     config: Any = model.config
     layers = []
@@ -226,11 +219,7 @@ def _bytes(*modules: torch.nn.Module) -> float:
 
 def _refuse(model: FlexiDepthForCausalLM) -> None:
     config = model.config
-    rope_type = (config.rope_parameters or {}).get("rope_type", "default")
-    if rope_type not in _FIXED_ROPE:
-        raise EngineError(f"the cuda engine has no rotary embedding of type {rope_type!r}")
-    if config.hidden_act != "silu":
-        raise EngineError(f"the cuda engine has no activation {config.hidden_act!r}")
+    refuse_unsupported(config, "cuda")
     if model.dtype not in _MOST_ERROR:
         raise EngineError(f"the cuda engine has no weights of type {model.dtype}")
     if len({parameter.device for parameter in model.parameters()}) > 1:
