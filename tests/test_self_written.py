@@ -217,7 +217,7 @@ def test_write_answers_the_six_tasks(tiny, tmp_path, monkeypatch):
 def test_a_bad_request_to_write_is_exit_code_2_and_one_line_before_any_work(
     tmp_path, monkeypatch, capsys, arguments, words
 ):
-    monkeypatch.setattr(cli, "_load", None)  # any work would fail differently
+    monkeypatch.setattr(cli, "load_model", None)  # any work would fail differently
     out = tmp_path / "own.jsonl"
     assert main(["write", "--out", str(out), *arguments]) == 2
     captured = capsys.readouterr()
